@@ -1,0 +1,425 @@
+"""The vocabulary everything is written in: needs, what was seen of them, losses, scores, and the protocols.
+
+A *need* says what is wanted, where, and of which model. `observe` runs models and answers a set of needs with one
+`Seen`; objectives turn a `Seen` into a `Loss`, metrics turn one into a `Score`. Neither ever touches a model, a device
+or a process group. Needs are frozen and hashable: a union is `|`, and equal needs are answered once.
+
+Tensor legend: B rows, T positions, N wanted positions of a role (flat, without padding), V vocabulary, H hidden size.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Hashable, Iterator, Mapping
+from types import MappingProxyType
+from typing import Literal, NamedTuple, Protocol, Self, TypeVar, overload, runtime_checkable
+
+import torch
+from attrs import evolve, field, frozen
+from attrs.validators import ge, in_, min_len
+from torch import Tensor
+
+from unlearnkit.errors import LossError, NeedError
+
+Positions = Literal["answer", "text", "non_pad"]
+"""Where a need looks: `answer` predicts a supervised token, `text` has a next token, `non_pad` is a real token."""
+
+POSITIONS: tuple[Positions, ...] = ("answer", "text", "non_pad")
+
+# --- sites: where in a model a hidden state can be read or changed ----------------------------------------------------
+
+SiteKind = Literal["embed", "resid_pre", "resid_post", "attn_out", "mlp_key", "mlp_out", "final_hidden"]
+
+
+@frozen
+class Site:
+    """A place in a transformer whose activation [B, T, ·] can be captured or added to; `layer` counts blocks from 0."""
+
+    kind: SiteKind
+    layer: int | None = None
+
+    def __str__(self) -> str:
+        return self.kind if self.layer is None else f"{self.kind}[{self.layer}]"
+
+
+def resid_post(layer: int) -> Site:
+    """The output of block `layer`: the residual stream after its attention and MLP."""
+    return Site("resid_post", layer)
+
+
+# --- needs ------------------------------------------------------------------------------------------------------------
+
+
+class TokenStatistic(Hashable, Protocol):
+    """A number (or k numbers) per position, from one model's logits: [N, V], [N] -> [N] or [N, k].
+
+    Holds numbers or tuples, never tensors: a tensor hashes by identity, and equal needs would silently not merge.
+    """
+
+    @property
+    def uses_labels(self) -> bool:
+        """Whether `labels` are read; such a statistic is refused where positions have none."""
+
+    def __call__(self, logits: Tensor, labels: Tensor, /) -> Tensor: ...
+
+
+class TokenComparison(Hashable, Protocol):
+    """A number per position from two live models' logits: [N, V], [N, V], [N] -> [N]."""
+
+    @property
+    def uses_labels(self) -> bool: ...
+
+    def __call__(self, logits: Tensor, reference_logits: Tensor, labels: Tensor, /) -> Tensor: ...
+
+
+@frozen
+class Greedy:
+    """Most likely token at each step, until the end token, a stop string or `max_new_tokens`."""
+
+    max_new_tokens: int = field(default=200, validator=ge(1))
+    stop: tuple[str, ...] = ()
+
+
+@frozen
+class Tokens:
+    """A statistic at each wanted position of a role, of a live model or of a recording."""
+
+    statistic: TokenStatistic
+    role: str
+    of: str = field(default="model", kw_only=True)
+    positions: Positions = field(default="answer", kw_only=True, validator=in_(POSITIONS))
+
+
+@frozen
+class Compared:
+    """A comparison of "model" with the live model `of`, at each wanted position of a role."""
+
+    comparison: TokenComparison
+    role: str
+    of: str = field(default="reference", kw_only=True)
+    positions: Positions = field(default="answer", kw_only=True, validator=in_(POSITIONS))
+
+
+@frozen
+class Captured:
+    """Hidden states at a site, [N, ·], at each wanted position of a role."""
+
+    site: Site
+    role: str
+    of: str = field(default="model", kw_only=True)
+    positions: Positions = field(default="non_pad", kw_only=True, validator=in_(POSITIONS))
+
+
+@frozen
+class Generated:
+    """What a model writes after the prompt of each row of a role."""
+
+    decoding: Greedy
+    role: str
+    of: str = field(default="model", kw_only=True)
+
+
+TokenNeed = Tokens | Compared | Captured
+Need = TokenNeed | Generated
+Needs = frozenset[Need]
+
+# --- what was seen ----------------------------------------------------------------------------------------------------
+
+
+@frozen(eq=False)
+class Flat:
+    """Values at the wanted positions of one role, without padding, rows in order.
+
+    Attributes:
+        values: [N] or [N, k], at least float32.
+        row: [N] int64, ascending: the row (0 … rows - 1) each value belongs to.
+        rows: how many rows there are, those without any wanted position included.
+    """
+
+    values: Tensor
+    row: Tensor
+    rows: int
+
+    def sums(self) -> Tensor:
+        """Sum over each row's positions: [rows] or [rows, k]; 0 for a row without any."""
+        return self.values.new_zeros(self.rows, *self.values.shape[1:]).index_add(0, self.row, self.values)
+
+    def counts(self) -> Tensor:
+        """Number of positions of each row: [rows] int64."""
+        return torch.bincount(self.row, minlength=self.rows)
+
+    def split(self) -> tuple[Tensor, ...]:
+        """Each row's values as a tensor of its own, in order."""
+        return torch.split(self.values, self.counts().tolist())
+
+
+@frozen
+class Continuations:
+    """What was generated for each row of a role, beside the reference answer decoded from the row's labels."""
+
+    texts: tuple[str, ...]
+    references: tuple[str, ...]
+
+
+@frozen(eq=False)
+class Seen:
+    """The answers to a set of needs for some rows; `seen[need]` is typed by the need.
+
+    Attributes:
+        answers: what was observed.
+        ids: for each role, the row ids in the order of `Flat.row`.
+        groups: for each role, the group of each row (a question with its answers, a preference pair).
+    """
+
+    answers: Mapping[Need, Flat | Continuations]
+    ids: Mapping[str, tuple[str, ...]]
+    groups: Mapping[str, tuple[str, ...]]
+
+    @overload
+    def __getitem__(self, need: TokenNeed) -> Flat: ...
+    @overload
+    def __getitem__(self, need: Generated) -> Continuations: ...
+    def __getitem__(self, need: Need) -> Flat | Continuations:
+        try:
+            return self.answers[need]
+        except KeyError:
+            raise NeedError(
+                f"{need} was not observed. List it in `needs` of the objective or metric that reads it; "
+                f"observed were: {sorted(map(str, self.answers)) or 'none'}."
+            ) from None
+
+
+# --- objectives -------------------------------------------------------------------------------------------------------
+
+
+def _role_names(roles: str | tuple[str, ...]) -> tuple[str, ...]:
+    return (roles,) if isinstance(roles, str) else roles
+
+
+@frozen
+class Unit:
+    """What a summed term is divided by, counted over the whole global step: positions of a kind, or sequences.
+
+    `Unit("answer", "retain")` counts supervised tokens, `Unit("sequence", "forget")` rows with at least one.
+    Several roles are counted together: `Unit("answer", ("idk", "retain"))`.
+    """
+
+    kind: Literal["answer", "text", "non_pad", "sequence"]
+    roles: tuple[str, ...] = field(converter=_role_names)
+
+
+@frozen(eq=False)
+class Term:
+    """A named summand of a loss.
+
+    Attributes:
+        name: what it is logged as; unique within a loss.
+        value: scalar; a *sum* over the observed rows if `per` is given.
+        per: the unit of its mean. None: the value is no sum (a ratio of means, say) and is evaluated on whole steps.
+        weight: what it counts in the total; logged means are unweighted.
+    """
+
+    name: str
+    value: Tensor
+    per: Unit | None = None
+    weight: float = 1.0
+
+
+@frozen(eq=False, init=False)
+class Loss:
+    """Terms with unique names. The engine divides each by its unit's global count, once, and adds them up."""
+
+    terms: tuple[Term, ...]
+
+    def __init__(self, *terms: Term) -> None:
+        names = [term.name for term in terms]
+        if twice := sorted({name for name in names if names.count(name) > 1}):
+            raise LossError(
+                f"two terms of one loss are both called {twice[0]!r}. Each term is logged and weighted by its name: "
+                "give one of the objectives another `name`."
+            )
+        self.__attrs_init__(terms=terms)
+
+    def __iter__(self) -> Iterator[Term]:
+        return iter(self.terms)
+
+
+@runtime_checkable
+class Objective(Protocol):
+    """Says what it needs, and turns it into a loss. A class of yours satisfies this without inheriting anything."""
+
+    @property
+    def needs(self) -> Needs: ...
+
+    def __call__(self, seen: Seen, /) -> Loss: ...
+
+
+@runtime_checkable
+class Stateful(Protocol):
+    """An objective that changes between steps (dual variables): returns its successor, state in its attrs fields."""
+
+    def after_step(self, means: Mapping[str, float], /) -> Objective:
+        """The objective of the next step, given the unweighted global mean of each term of this one."""
+
+
+class Additive(Protocol):
+    """Gives an objective `+` and `*`, and nothing else: `NPO(beta=0.1) + 1.0 * CrossEntropy("retain")`."""
+
+    @property
+    def needs(self) -> Needs: ...
+
+    def __call__(self, seen: Seen, /) -> Loss: ...
+
+    def __add__(self, other: Objective) -> WeightedSum:
+        return WeightedSum(_summands(self) + _summands(other))
+
+    def __mul__(self, weight: float) -> WeightedSum:
+        return WeightedSum(tuple((weight * inner, objective) for inner, objective in _summands(self)))
+
+    def __rmul__(self, weight: float) -> WeightedSum:
+        return self * weight
+
+
+def _finite(_: object, __: object, summands: tuple[tuple[float, Objective], ...]) -> None:
+    for weight, objective in summands:
+        if not math.isfinite(weight):
+            raise LossError(f"the weight of {objective} is {weight}; it has to be a finite number.")
+
+
+@frozen
+class WeightedSum(Additive):
+    """Objectives with weights. Needs merge, so that the forward pass is shared."""
+
+    summands: tuple[tuple[float, Objective], ...] = field(validator=[min_len(1), _finite])
+
+    @property
+    def needs(self) -> Needs:
+        return frozenset[Need]().union(*(objective.needs for _, objective in self.summands))
+
+    def __call__(self, seen: Seen) -> Loss:
+        return Loss(
+            *(
+                evolve(term, weight=weight * term.weight)
+                for weight, objective in self.summands
+                for term in objective(seen)
+            )
+        )
+
+    def after_step(self, means: Mapping[str, float]) -> WeightedSum:
+        return evolve(
+            self,
+            summands=tuple(
+                (weight, part.after_step(means) if isinstance(part, Stateful) else part)
+                for weight, part in self.summands
+            ),
+        )
+
+
+def _summands(objective: Objective) -> tuple[tuple[float, Objective], ...]:
+    return objective.summands if isinstance(objective, WeightedSum) else ((1.0, objective),)
+
+
+# --- metrics ----------------------------------------------------------------------------------------------------------
+
+Direction = Literal["knowledge", "forgetting", "utility"]
+"""What a higher score means: the model knows more of the data, forgot it better, or is more useful."""
+
+
+class Interval(NamedTuple):
+    """A bootstrap interval of a score."""
+
+    low: float
+    high: float
+    level: float
+
+
+@frozen
+class Score:
+    """The result of a metric.
+
+    Attributes:
+        value: the score, or None if it could not be measured; then `reason` says why. Never 0 in its place.
+        higher: what a higher value means.
+        per_example: value by example id, for the examples that could be measured.
+        n: number of examples behind `value`.
+        reason: why there is no value.
+        interval: on request, a bootstrap interval over examples.
+        parts: named numbers the value was made of.
+    """
+
+    value: float | None
+    higher: Direction
+    per_example: Mapping[str, float] = field(factory=dict)
+    n: int = field(default=0, validator=ge(0), kw_only=True)
+    reason: str | None = field(default=None, kw_only=True)
+    interval: Interval | None = field(default=None, kw_only=True)
+    parts: Mapping[str, float] = field(factory=dict, kw_only=True)
+
+    @classmethod
+    def not_measured(cls, reason: str, higher: Direction) -> Self:
+        return cls(None, higher, reason=reason)
+
+    @classmethod
+    def mean(cls, per_example: Mapping[str, float], higher: Direction) -> Self:
+        """Arithmetic mean over examples; an example that is nan was not measured and is left out."""
+        measured = {key: value for key, value in per_example.items() if not math.isnan(value)}
+        if not measured:
+            return cls.not_measured(f"none of the {len(per_example)} examples could be measured", higher)
+        return cls(math.fsum(measured.values()) / len(measured), higher, measured, n=len(measured))
+
+
+@runtime_checkable
+class Metric(Protocol):
+    """Says what it needs, and turns it into a score over whole data sets."""
+
+    @property
+    def needs(self) -> Needs: ...
+
+    def __call__(self, seen: Seen, /) -> Score: ...
+
+
+# --- models and data --------------------------------------------------------------------------------------------------
+
+
+class Hidden(NamedTuple):
+    """Final hidden states [B, T, H] (what the head reads) and the captured sites [B, T, ·]."""
+
+    final: Tensor
+    sites: Mapping[Site, Tensor]
+
+
+@runtime_checkable
+class Model(Protocol):
+    """What `observe` and `generate` ask of a model. A decode-time method is one of these."""
+
+    @property
+    def vocabulary(self) -> int:
+        """V, the width of the head's output."""
+
+    def hidden(
+        self,
+        inputs: Mapping[str, Tensor],
+        /,
+        *,
+        capture: frozenset[Site] = frozenset(),
+        add: Mapping[Site, Tensor] = MappingProxyType({}),
+        cache: object | None = None,
+    ) -> Hidden:
+        """Run the body. `add` is added at its sites, out of place; `cache` comes from `new_cache` and is opaque."""
+
+    def head(self, hidden: Tensor, /) -> Tensor:
+        """[N, H] -> [N, V], exactly the model's logits (soft-capping and logit scale included)."""
+
+    def new_cache(self) -> object:
+        """An empty cache for generation."""
+
+
+Example = TypeVar("Example", covariant=True)
+
+
+class Dataset(Protocol[Example]):
+    """Anything with a length and an index; a list will do."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, index: int, /) -> Example: ...
