@@ -50,7 +50,7 @@ class Row:
 
 @frozen(eq=False)
 class Batch:
-    """Collated rows: position t of row b predicts `targets[b, t]`.
+    """Collated rows, on the CPU: position t of row b predicts `targets[b, t]`.
 
     Attributes:
         rows: the rows, in order.
@@ -72,12 +72,12 @@ class Batch:
 
 
 class Collate(Protocol):
-    """Rows of one model family to a batch: inputs, shifted targets, masks, position ids."""
+    """Rows of one model family to a batch on the CPU: inputs, shifted targets, masks, position ids."""
 
-    def __call__(self, rows: Sequence[Row], /, *, device: torch.device) -> Batch: ...
+    def __call__(self, rows: Sequence[Row], /) -> Batch: ...
 
 
-def collate_text(rows: Sequence[Row], /, *, device: torch.device) -> Batch:
+def collate_text(rows: Sequence[Row], /) -> Batch:
     """Right-padded batch of a causal language model; the shift by one happens here.
 
     Masks come from lengths, never from comparing ids with a pad id (which is often the end token's). The pad slots
@@ -97,15 +97,11 @@ def collate_text(rows: Sequence[Row], /, *, device: torch.device) -> Batch:
     non_pad = positions < lengths[:, None]
     return Batch(
         tuple(rows),
-        inputs={
-            "input_ids": input_ids.to(device),
-            "attention_mask": non_pad.to(device, torch.int64),
-            "position_ids": positions.to(device),
-        },
-        targets=targets.to(device),
-        answer=answer.to(device),
-        text=(positions < lengths[:, None] - 1).to(device),
-        non_pad=non_pad.to(device),
+        inputs={"input_ids": input_ids, "attention_mask": non_pad.long(), "position_ids": positions},
+        targets=targets,
+        answer=answer,
+        text=positions < lengths[:, None] - 1,
+        non_pad=non_pad,
     )
 
 
@@ -244,7 +240,7 @@ def tokenize_text(
     return tuple(rows)
 
 
-def continued(rows: Sequence[Row], *, role: str) -> tuple[Row, ...]:
+def as_role(rows: Iterable[Row], role: str) -> tuple[Row, ...]:
     """The same rows under another role: one data set in two parts of a benchmark."""
     return tuple(Row(row.id, role, row.inputs, row.labels, row.group) for row in rows)
 
@@ -261,8 +257,7 @@ def check_vocabulary(rows: Iterable[Row], vocabulary: int) -> None:
                 wrong = int(ids.max()) if int(ids.max()) >= vocabulary else int(ids.min())
                 raise VocabularyError(
                     f"row {row.id!r} of {row.role!r} has {name} {wrong}, outside the model's vocabulary of "
-                    f"{vocabulary}. Either the tokenizer does not belong to this model, or ignored labels are not marked "
-                    f"by {IGNORE}."
+                    f"{vocabulary}. The tokenizer does not belong to this model, or ignored labels are not {IGNORE}."
                 )
 
 

@@ -33,6 +33,7 @@ class Table:
         mask: [B, T] bool, real tokens. Default: all.
         sites: hidden states [B, T, ·] by site.
         ids, groups: of the rows. Default: "0", "1" …
+        tokens: [B, T] input ids, for statistics of labels at "text" positions that are not supervised.
     """
 
     logits: Tensor
@@ -41,6 +42,7 @@ class Table:
     sites: Mapping[Site, Tensor] = field(factory=dict)
     ids: tuple[str, ...] = field()
     groups: tuple[str, ...] = field()
+    tokens: Tensor = field()
 
     @mask.default
     def _everything(self) -> Tensor:
@@ -54,6 +56,10 @@ class Table:
     def _alone(self) -> tuple[str, ...]:
         return self.ids
 
+    @tokens.default
+    def _supervised_ones(self) -> Tensor:
+        return self.labels
+
     def at(self, kind: str) -> Tensor:
         """[B, T] bool: positions of a kind."""
         following = torch.zeros_like(self.mask)
@@ -64,8 +70,9 @@ class Table:
         return self.mask & following if kind == "text" else self.mask
 
     def targets(self) -> Tensor:
-        """[B, T]: the label that each position predicts; 0 where there is none."""
-        return torch.cat([self.labels[:, 1:], torch.full_like(self.labels[:, :1], IGNORE)], 1).clamp(min=0)
+        """[B, T]: the label that each position predicts, else the next token; 0 where there is none."""
+        following = torch.where(self.labels != IGNORE, self.labels, self.tokens)[:, 1:]
+        return torch.cat([following, torch.full_like(self.labels[:, :1], IGNORE)], 1).clamp(min=0)
 
 
 Tables = Mapping[str, Mapping[str, Table]]

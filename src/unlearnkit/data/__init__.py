@@ -1,0 +1,1 @@
+"""Data sets: readers of published ones, and an invented world that needs no download."""

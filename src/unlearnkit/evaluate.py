@@ -1,0 +1,330 @@
+"""Evaluation: all metrics over merged needs, one teacher-forced pass and one generation pass per data set and model."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+import torch
+from attrs import evolve, frozen
+from torch import nn
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from unlearnkit.batch import Collate, Decode, Row, check_tokenizer, check_vocabulary, collate_text
+from unlearnkit.errors import DataError, NeedError
+from unlearnkit.metrics.intervals import with_interval
+from unlearnkit.models.causal import as_model
+from unlearnkit.observe import HeadBudget, Models, check_needs, concatenate, continuations, observe
+from unlearnkit.plan import check_data, cut
+from unlearnkit.protocols import (
+    Continuations,
+    Dataset,
+    Flat,
+    Generated,
+    Metric,
+    Model,
+    Need,
+    Needs,
+    Score,
+    Seen,
+    Tokens,
+)
+from unlearnkit.recording import Entry, Recording, digest, fingerprint
+
+Progress = Callable[[str, int, int], None]
+"""Called as (what, done, of how many rows) while a pass runs."""
+
+
+@frozen
+class Report:
+    """Scores by metric name."""
+
+    scores: Mapping[str, Score]
+
+    def __getitem__(self, name: str) -> Score:
+        return self.scores[name]
+
+    def markdown(self) -> str:
+        """A table: one row per metric; what was not measured says why."""
+        lines = ["| metric | value | n | higher means | interval |", "|---|---|---|---|---|"]
+        for name, score in self.scores.items():
+            value = f"{score.value:.4g}" if score.value is not None else f"not measured: {score.reason}"
+            interval = f"{score.interval.low:.4g} … {score.interval.high:.4g}" if score.interval else ""
+            lines.append(f"| {name} | {value} | {score.n} | more {score.higher} | {interval} |")
+        return "\n".join(lines)
+
+    def as_json(self, *, per_example: bool = True) -> str:
+        """All scores, with per-example values on request."""
+        return json.dumps(
+            {
+                name: {
+                    "value": score.value,
+                    "higher_means_more": score.higher,
+                    "n": score.n,
+                    "reason": score.reason,
+                    "interval": score.interval and score.interval._asdict(),
+                    "parts": dict(score.parts),
+                    "per_example": dict(score.per_example) if per_example else {},
+                }
+                for name, score in self.scores.items()
+            },
+            indent=1,
+        )
+
+
+def evaluate(
+    models: Mapping[str, Model | PreTrainedModel | Recording],
+    metrics: Mapping[str, Metric],
+    data: Mapping[str, Dataset[Row]],
+    *,
+    tokenizer: PreTrainedTokenizerBase | None = None,
+    intervals: bool = False,
+    max_tokens: int = 8192,
+    collate: Collate = collate_text,
+    budget: HeadBudget = HeadBudget(),
+    progress: Progress | None = None,
+) -> Report:
+    """Measure `models["model"]`; other names ("oracle") are what metrics compare it with, live or recorded.
+
+    A metric whose data set or model was not given is "not measured", with the reason; so is nothing else.
+
+    Args:
+        models: by name, as needs say it.
+        metrics: by the name they are reported under.
+        data: rows by role.
+        tokenizer: decodes generated text; required as soon as a metric generates.
+        intervals: add 95 % bootstrap intervals to scores that are means over examples.
+        max_tokens: padded tokens per batch.
+        collate, budget: see `observe`.
+        progress: called during each pass.
+
+    Raises:
+        DataError, NeedError, RecordingError, VocabularyError: before anything is run.
+    """
+    every: dict[str, Model | Recording] = {
+        name: model if isinstance(model, Recording) else as_model(model) for name, model in models.items()
+    }
+    reasons = {name: reason for name, metric in metrics.items() if (reason := _missing(metric, every, data))}
+    needs = frozenset[Need]().union(*(metric.needs for name, metric in metrics.items() if name not in reasons))
+    seen = gather(
+        every,
+        needs,
+        data,
+        tokenizer=tokenizer,
+        max_tokens=max_tokens,
+        collate=collate,
+        budget=budget,
+        progress=progress,
+    )
+    scores = {}
+    for name, metric in metrics.items():
+        if name in reasons:
+            scores[name] = Score.not_measured(reasons[name], "knowledge")
+        else:
+            score = metric(seen)
+            scores[name] = with_interval(score) if intervals else score
+    return Report(scores)
+
+
+def gather(
+    models: Models,
+    needs: Needs,
+    data: Mapping[str, Dataset[Row]],
+    *,
+    tokenizer: PreTrainedTokenizerBase | None = None,
+    max_tokens: int = 8192,
+    collate: Collate = collate_text,
+    budget: HeadBudget = HeadBudget(),
+    progress: Progress | None = None,
+) -> Seen:
+    """Answer needs over whole data sets; arguments and errors as in `evaluate`."""
+    roles = sorted({need.role for need in needs})
+    if absent := [role for role in roles if role not in data]:
+        raise DataError(f"needs name the data set {absent[0]!r}, but only {sorted(data)} are given.")
+    rows_of = {role: [data[role][index] for index in range(len(data[role]))] for role in roles}
+    check_data(rows_of)
+    check_needs(models, needs)
+    generated = [need for need in needs if isinstance(need, Generated)]
+    if generated and tokenizer is None:
+        raise NeedError(f"{generated[0]} generates text. Pass the tokenizer=... that decodes it.")
+    for model in models.values():
+        if not isinstance(model, Recording):
+            if tokenizer is not None:
+                check_tokenizer(tokenizer, model.vocabulary)
+            for rows in rows_of.values():
+                check_vocabulary(rows, model.vocabulary)
+    answers: dict[Need, Flat | Continuations] = {}
+    with torch.no_grad(), _EvaluationMode(models):
+        for role in roles:
+            of_role: Needs = frozenset(need for need in needs if need.role == role and not isinstance(need, Generated))
+            if of_role:
+                answers.update(_pass(models, of_role, rows_of[role], max_tokens, collate, budget, progress).answers)
+        for need in generated:
+            assert tokenizer is not None
+            answers[need] = _generation_pass(models, need, rows_of[need.role], tokenizer, max_tokens, progress)
+    return Seen(
+        answers,
+        ids={role: tuple(row.id for row in rows) for role, rows in rows_of.items()},
+        groups={role: tuple(row.group for row in rows) for role, rows in rows_of.items()},
+    )
+
+
+def record(
+    model: Model | PreTrainedModel,
+    needs: Needs,
+    data: Mapping[str, Dataset[Row]],
+    *,
+    of: str = "reference",
+    max_tokens: int = 8192,
+    collate: Collate = collate_text,
+    budget: HeadBudget = HeadBudget(),
+) -> Recording:
+    """Record what `needs` want of the model called `of`, so that the recording can be passed in its place.
+
+        reference = record(model, objective.needs, data)
+        unlearn(model, objective, data, models={"reference": reference}, ...)
+
+    Raises:
+        NeedError: `needs` want nothing of that model.
+        RecordingError: they want something that cannot be recorded (comparisons, hidden states, generation).
+    """
+    wanted = [need for need in needs if need.of == of]
+    if not wanted:
+        raise NeedError(f"nothing is needed of {of!r}: there is nothing to record. Needs name {_names(needs)}.")
+    wrapped = as_model(model)
+    if not isinstance(wrapped, nn.Module):
+        raise NeedError(f"{type(model).__name__} is no torch module, so it has no weights to take a fingerprint of.")
+    columns = []
+    for need in wanted:
+        if not isinstance(need, Tokens):
+            Recording("", {}, {}).check(need)  # says why it cannot be recorded
+        else:
+            columns.append(evolve(need, of="model"))
+    seen = gather({"model": wrapped}, frozenset(columns), data, max_tokens=max_tokens, collate=collate, budget=budget)
+    return Recording(
+        fingerprint(_plain(wrapped)),
+        {
+            Entry.of(need): {
+                name: value.cpu().clone() for name, value in zip(seen.ids[need.role], seen[need].split(), strict=True)
+            }
+            for need in columns
+        },
+        {
+            role: {row.id: digest(row) for row in (data[role][index] for index in range(len(data[role])))}
+            for role in {need.role for need in columns}
+        },
+    )
+
+
+def _plain(model: nn.Module) -> nn.Module:
+    """The module whose fingerprint a user can take: the transformers model inside the library's own wrapper."""
+    inner = getattr(model, "model", None)
+    return inner if isinstance(inner, PreTrainedModel) else model
+
+
+def _names(needs: Needs) -> str:
+    return ", ".join(sorted({need.of for need in needs})) or "no model"
+
+
+def _missing(metric: Metric, models: Models, data: Mapping[str, Dataset[Row]]) -> str | None:
+    """Why a metric cannot be measured with what was given."""
+    if absent := sorted({need.role for need in metric.needs} - data.keys()):
+        return f"no data set {', '.join(absent)}"
+    if unnamed := sorted({need.of for need in metric.needs} - models.keys()):
+        return f"no model or recording named {', '.join(unnamed)}"
+    return None
+
+
+class _EvaluationMode:
+    """All live models in evaluation mode, as they were afterwards."""
+
+    def __init__(self, models: Models) -> None:
+        self.modules = [model for model in models.values() if isinstance(model, nn.Module)]
+
+    def __enter__(self) -> None:
+        self.modes = [module.training for module in self.modules]
+        for module in self.modules:
+            module.eval()
+
+    def __exit__(self, *_: object) -> None:
+        for module, mode in zip(self.modules, self.modes, strict=True):
+            module.train(mode)
+
+
+def _pass(
+    models: Models,
+    needs: Needs,
+    rows: Sequence[Row],
+    max_tokens: int,
+    collate: Collate,
+    budget: HeadBudget,
+    progress: Progress | None,
+) -> Seen:
+    """One teacher-forced pass over a data set in batches of similar length, answers in the data set's order."""
+    parts, order, done = [], [], 0
+    place = {row.id: number for number, row in enumerate(rows)}
+    for piece in cut(rows, max_tokens):
+        parts.append(observe(models, piece, needs, collate=collate, budget=budget))
+        order += [place[row.id] for row in piece]
+        done += len(piece)
+        if progress is not None:
+            progress(piece[0].role, done, len(rows))
+    return _reordered(concatenate(parts), torch.tensor(order))
+
+
+def _reordered(seen: Seen, order: torch.Tensor) -> Seen:
+    """Row i of each answer becomes row order[i]; within a row nothing moves."""
+    answers: dict[Need, Flat | Continuations] = {}
+    for need in seen.answers:
+        if not isinstance(need, Generated):
+            flat = seen[need]
+            row, where = order.to(flat.row.device)[flat.row].sort(stable=True)
+            answers[need] = Flat(flat.values[where], row, flat.rows)
+    return evolve(seen, answers=answers)
+
+
+def _generation_pass(
+    models: Models,
+    need: Generated,
+    rows: Sequence[Row],
+    tokenizer: PreTrainedTokenizerBase,
+    max_tokens: int,
+    progress: Progress | None,
+) -> Continuations:
+    model = models[need.of]
+    assert not isinstance(model, Recording)
+    found: dict[str, tuple[str, str]] = {}
+    for piece in cut(rows, max_tokens):
+        written = continuations(model, piece, need, end_tokens=end_tokens(tokenizer, model), decode=decoder(tokenizer))
+        found |= {row.id: pair for row, *pair in zip(piece, written.texts, written.references, strict=True)}  # type: ignore[misc]
+        if progress is not None:
+            progress(f"{need.role}, generating", len(found), len(rows))
+    return Continuations(*zip(*(found[row.id] for row in rows), strict=True))
+
+
+def decoder(tokenizer: PreTrainedTokenizerBase) -> Decode:
+    """Token ids to text, special tokens left out."""
+
+    def decode(ids: Sequence[int]) -> str:
+        text = tokenizer.decode(list(ids), skip_special_tokens=True)
+        assert isinstance(text, str)
+        return text
+
+    return decode
+
+
+def end_tokens(tokenizer: PreTrainedTokenizerBase, model: Model) -> frozenset[int]:
+    """The ids that end an answer: the tokenizer's, and those of the model's generation settings."""
+    ids = {tokenizer.eos_token_id}
+    inner = getattr(model, "model", None)
+    if isinstance(inner, PreTrainedModel) and inner.generation_config is not None:
+        listed = inner.generation_config.eos_token_id
+        ids |= set(listed) if isinstance(listed, list) else {listed}
+    return frozenset(number for number in ids if isinstance(number, int))
+
+
+def save_report(report: Report, path: Path) -> None:
+    """Write a report as JSON, or as Markdown where the name ends in .md."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(report.markdown() if path.suffix == ".md" else report.as_json())

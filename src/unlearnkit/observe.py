@@ -1,0 +1,333 @@
+"""The one place that runs a model: rows and needs in, plain flat tensors out.
+
+All roles of a micro-batch share one forward pass per model. The final hidden state is gathered at the wanted positions
+only and pushed through the head in chunks; each chunk is upcast, turned into the statistics that want it, and dropped
+or recomputed in the backward pass. Logits of a whole batch, [B, T, V], never exist.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import torch
+from attrs import evolve, field, frozen
+from attrs.validators import ge
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+from unlearnkit.batch import IGNORE, Batch, Collate, Decode, Row, collate_text
+from unlearnkit.errors import MissingModelError, NeedError
+from unlearnkit.models.generate import cut_at_stop, generate
+from unlearnkit.protocols import (
+    Captured,
+    Compared,
+    Continuations,
+    Flat,
+    Generated,
+    Hidden,
+    Model,
+    Need,
+    Needs,
+    Seen,
+    TokenNeed,
+    Tokens,
+)
+from unlearnkit.recording import Recording
+
+Models = Mapping[str, Model | Recording]
+"""Names that a need's `of` can say, bound to a live model or to a recording. "model" is the one that is trained."""
+
+
+@frozen(kw_only=True)
+class HeadBudget:
+    """How much memory the vocabulary-sized logits may take.
+
+    Attributes:
+        chunk_bytes: logits of one chunk, after upcasting. Small chunks are slow: 64 positions cost half as much again.
+        kept_bytes: logits kept for the backward pass; if all chunks together need more, they are recomputed.
+    """
+
+    chunk_bytes: int = field(default=64 * 2**20, validator=ge(1))
+    kept_bytes: int = field(default=512 * 2**20, validator=ge(0))
+
+
+def observe(
+    models: Models,
+    rows: Sequence[Row],
+    needs: Needs,
+    *,
+    collate: Collate = collate_text,
+    budget: HeadBudget = HeadBudget(),  # frozen
+) -> Seen:
+    """Answer token needs for these rows. Gradients flow into "model" only.
+
+    Needs of roles that have no row here are answered with zero rows, attached to the graph all the same: on several
+    devices every parameter must take part in every backward pass.
+
+    Raises:
+        NeedError: a label statistic at positions without labels; a `Generated` need (see `continuations`).
+        MissingModelError: a need names a model that is not given.
+        RecordingError: a recording cannot serve a need.
+    """
+    check_needs(models, needs)
+    token_needs: list[TokenNeed] = [need for need in needs if not isinstance(need, Generated)]
+    of_role = {role: [row for row in rows if row.role == role] for role in {need.role for need in token_needs}}
+    answers: dict[Need, Flat | Continuations] = {}
+    live: list[TokenNeed] = []
+    for need in token_needs:
+        source = models[need.of]
+        if isinstance(source, Recording):
+            recorded = source.serve(need, of_role[need.role])
+            device = device_of(models["model"]) if "model" in models else recorded.values.device
+            answers[need] = evolve(recorded, values=recorded.values.to(device), row=recorded.row.to(device))
+        else:
+            live.append(need)
+    answers.update(_run(models, rows, live, collate, budget))
+    return Seen(
+        answers,
+        ids={role: tuple(row.id for row in chosen) for role, chosen in of_role.items()},
+        groups={role: tuple(row.group for row in chosen) for role, chosen in of_role.items()},
+    )
+
+
+def check_needs(models: Models, needs: Needs) -> None:
+    """Refuse what cannot be served, before anything runs; arguments and errors as in `observe`."""
+    for need in needs:
+        names = {need.of, "model"} if isinstance(need, Compared) else {need.of}
+        for name in sorted(names - models.keys()):
+            raise MissingModelError(
+                f"{need} asks for {name!r}, but no model or recording has that name (given: {sorted(models)}). "
+                f"Pass models={{{name!r}: ...}}: a frozen model, or a recording made with record()."
+            )
+        source = models[need.of]
+        if isinstance(source, Recording):
+            source.check(need)
+        if isinstance(need, Tokens | Compared):
+            uses_labels = (need.statistic if isinstance(need, Tokens) else need.comparison).uses_labels
+            if uses_labels and need.positions == "non_pad":
+                raise NeedError(
+                    f"{need} reads labels at 'non_pad' positions, but the last token of a row predicts nothing. "
+                    "Ask for positions='text' (every position with a next token) or 'answer'."
+                )
+
+
+def device_of(model: Model | Recording) -> torch.device:
+    """Where a model's inputs have to be."""
+    parameter = next(model.parameters(), None) if isinstance(model, nn.Module) else None
+    return torch.device("cpu") if parameter is None else parameter.device
+
+
+@frozen(eq=False)
+class _Body:
+    """One model's forward pass over the rows it is needed for; `start[i]` is where row i's positions begin, flat."""
+
+    model: Model
+    hidden: Hidden
+    start: Tensor
+
+    def gather(self, values: Tensor, row: Tensor, position: Tensor) -> Tensor:
+        """[B, T, ·] at (row, position) -> [N, ·]."""
+        index = (self.start[row] + position).to(values.device, non_blocking=True)
+        return values.flatten(0, 1).index_select(0, index)
+
+
+def _run(
+    models: Models, rows: Sequence[Row], needs: Sequence[TokenNeed], collate: Collate, budget: HeadBudget
+) -> dict[Need, Flat]:
+    """Answer needs of live models."""
+    if not needs:
+        return {}
+    bodies = {name: _forward(name, models, rows, needs, collate) for name in sorted(_names(needs))}
+    batch = collate(rows)
+    width = batch.targets.shape[1]
+    # A position of the whole batch is row * width + position; each need wants an ascending list of them.
+    wanted = {
+        need: (batch.at(need.positions) & _has_role(rows, need.role)[:, None]).flatten().nonzero()[:, 0]
+        for need in needs
+    }
+    of_head = [need for need in needs if isinstance(need, Tokens | Compared)]
+    values = _through_head(bodies, of_head, wanted, batch, budget)
+    for need in needs:
+        if isinstance(need, Captured):
+            body, where = bodies[need.of], wanted[need]
+            values[need] = upcast(body.gather(body.hidden.sites[need.site], where // width, where % width))
+    flat: dict[Need, Flat] = {}
+    for need in needs:
+        has_role = _has_role(rows, need.role)
+        number = has_role.cumsum(0) - 1
+        row = number[wanted[need] // width].to(values[need].device, non_blocking=True)
+        flat[need] = Flat(values[need], row, int(has_role.sum()))
+    return flat
+
+
+def _names(needs: Sequence[TokenNeed]) -> set[str]:
+    return {need.of for need in needs} | ({"model"} if any(isinstance(need, Compared) for need in needs) else set())
+
+
+def _has_role(rows: Sequence[Row], role: str) -> Tensor:
+    return torch.tensor([row.role == role for row in rows], dtype=torch.bool)
+
+
+def _forward(name: str, models: Models, rows: Sequence[Row], needs: Sequence[TokenNeed], collate: Collate) -> _Body:
+    """Run one model's body on the rows it is needed for; without any, on the shortest row, which nothing reads."""
+    model = models[name]
+    assert not isinstance(model, Recording)
+    mine = [need for need in needs if need.of == name or (name == "model" and isinstance(need, Compared))]
+    roles = {need.role for need in mine}
+    chosen = [i for i, row in enumerate(rows) if row.role in roles]
+    chosen = chosen or [min(range(len(rows)), key=lambda i: len(rows[i]))]
+    batch = collate([rows[i] for i in chosen])
+    start = torch.full((len(rows),), -1)
+    start[chosen] = torch.arange(len(chosen)) * batch.targets.shape[1]
+    device = device_of(model)
+    sites = frozenset(need.site for need in mine if isinstance(need, Captured))
+    with torch.set_grad_enabled(torch.is_grad_enabled() and name == "model"):
+        inputs = {key: value.to(device, non_blocking=True) for key, value in batch.inputs.items()}
+        return _Body(model, model.hidden(inputs, capture=sites), start)
+
+
+def _through_head(
+    bodies: Mapping[str, _Body],
+    needs: Sequence[Tokens | Compared],
+    wanted: Mapping[TokenNeed, Tensor],
+    batch: Batch,
+    budget: HeadBudget,
+) -> dict[Need, Tensor]:
+    """Push wanted positions through the heads, each once for all needs that want it, in chunks: [N] or [N, k] each."""
+    if not needs:
+        return {}
+    width, size = batch.targets.shape[1], batch.targets.numel()
+    pieces: dict[Need, list[tuple[Tensor, Tensor]]] = {need: [] for need in needs}
+    member = torch.zeros(len(needs), size, dtype=torch.bool)
+    for number, need in enumerate(needs):
+        member[number, wanted[need]] = True
+    signatures, of_position = torch.unique(member, dim=1, return_inverse=True)
+    recompute = torch.is_grad_enabled() and _kept_bytes(bodies, needs, wanted) > budget.kept_bytes
+    for number in range(signatures.shape[1]):
+        group = [need for need, wants in zip(needs, signatures[:, number].tolist(), strict=True) if wants]
+        where = (of_position == number).nonzero()[:, 0]
+        for positions in where.split(_chunk_size(bodies, group, budget)) if group else ():
+            results = _chunk(bodies, group, positions, width, batch.targets.flatten()[positions], recompute)
+            for need, result in zip(group, results, strict=True):
+                pieces[need].append((positions, result))
+    for need in needs:
+        if not pieces[need]:
+            nowhere = torch.zeros(0, dtype=torch.int64)
+            (nothing,) = _chunk(bodies, [need], nowhere, width, nowhere, recompute)
+            pieces[need].append((nowhere, nothing))
+    return {need: _in_order(found) for need, found in pieces.items()}
+
+
+def _in_order(pieces: Sequence[tuple[Tensor, Tensor]]) -> Tensor:
+    if len(pieces) == 1:
+        return pieces[0][1]
+    positions = torch.cat([where for where, _ in pieces])
+    values = torch.cat([value for _, value in pieces])
+    if bool((positions[1:] > positions[:-1]).all()):
+        return values
+    return values.index_select(0, positions.argsort().to(values.device, non_blocking=True))
+
+
+def _chunk(
+    bodies: Mapping[str, _Body],
+    needs: Sequence[Tokens | Compared],
+    positions: Tensor,
+    width: int,
+    targets: Tensor,
+    recompute: bool,
+) -> tuple[Tensor, ...]:
+    """Each need's values at the same positions."""
+    names = sorted(_names(needs))
+    hidden = [bodies[name].gather(bodies[name].hidden.final, positions // width, positions % width) for name in names]
+
+    def run(*hidden: Tensor) -> tuple[Tensor, ...]:
+        logits = {}
+        for name, states in zip(names, hidden, strict=True):
+            with torch.set_grad_enabled(torch.is_grad_enabled() and name == "model"):
+                logits[name] = upcast(bodies[name].model.head(states))
+        values = []
+        for need in needs:
+            labels = targets.to(logits[need.of].device, non_blocking=True)
+            if isinstance(need, Tokens):
+                values.append(need.statistic(logits[need.of], labels))
+            else:
+                reference = logits[need.of].to(logits["model"].device)
+                values.append(need.comparison(logits["model"], reference, labels.to(reference.device)))
+        return tuple(values)
+
+    if recompute:
+        values: tuple[Tensor, ...] = checkpoint(run, *hidden, use_reentrant=False, preserve_rng_state=False)
+        return values
+    return run(*hidden)
+
+
+def upcast(values: Tensor) -> Tensor:
+    """At least float32: statistics of half-precision logits are computed in single precision."""
+    return values.float() if values.dtype in (torch.float16, torch.bfloat16) else values
+
+
+def _bytes_per_position(body: _Body) -> int:
+    return body.model.vocabulary * max(4, body.hidden.final.element_size())
+
+
+def _chunk_size(bodies: Mapping[str, _Body], needs: Sequence[Tokens | Compared], budget: HeadBudget) -> int:
+    return max(1, budget.chunk_bytes // sum(_bytes_per_position(bodies[name]) for name in _names(needs)))
+
+
+def _kept_bytes(
+    bodies: Mapping[str, _Body], needs: Sequence[Tokens | Compared], wanted: Mapping[TokenNeed, Tensor]
+) -> int:
+    """What autograd would keep for the backward pass: logits and their softmax, of every model at every position."""
+    return 2 * sum(
+        _bytes_per_position(bodies[name])
+        * len(torch.cat([wanted[need] for need in needs if name in _names([need])]).unique())
+        for name in _names(needs)
+    )
+
+
+def continuations(
+    model: Model, rows: Sequence[Row], need: Generated, *, end_tokens: frozenset[int], decode: Decode
+) -> Continuations:
+    """What the model writes after each row's prompt (all tokens before the first supervised one).
+
+    References are decoded from the supervised tokens, so that both texts go through the same tokenizer.
+    """
+    prompts = [row.inputs["input_ids"][: _prompt_length(row)] for row in rows]
+    with torch.no_grad():
+        new = generate(model, prompts, need.decoding, end_tokens=end_tokens, decode=decode)
+    return Continuations(
+        texts=tuple(cut_at_stop(decode(ids), need.decoding.stop).strip() for ids in new),
+        references=tuple(decode(row.labels[row.labels != IGNORE].tolist()).strip() for row in rows),
+    )
+
+
+def _prompt_length(row: Row) -> int:
+    supervised = (row.labels != IGNORE).nonzero()
+    if not len(supervised) or not int(supervised[0]):
+        raise NeedError(
+            f"row {row.id!r} of {row.role!r} has no prompt to continue: its first supervised token is at position "
+            f"{int(supervised[0]) if len(supervised) else None}. Generation needs rows with a prompt and an answer."
+        )
+    return int(supervised[0])
+
+
+def concatenate(parts: Sequence[Seen]) -> Seen:
+    """One `Seen` of several, rows of each role in order of the parts. All parts answer the same token needs."""
+    if len(parts) == 1:
+        return parts[0]
+    answers: dict[Need, Flat | Continuations] = {}
+    for need in parts[0].answers:
+        assert not isinstance(need, Generated)
+        flats = [part[need] for part in parts]
+        offsets = torch.tensor([0, *(flat.rows for flat in flats)]).cumsum(0).tolist()
+        answers[need] = Flat(
+            torch.cat([flat.values for flat in flats]),
+            torch.cat([flat.row + offset for flat, offset in zip(flats, offsets, strict=False)]),
+            offsets[-1],
+        )
+    return evolve(
+        parts[0],
+        answers=answers,
+        ids={role: tuple(name for part in parts for name in part.ids[role]) for role in parts[0].ids},
+        groups={role: tuple(name for part in parts for name in part.groups[role]) for role in parts[0].groups},
+    )

@@ -1,0 +1,162 @@
+"""Which rows make up a global step, and how it is cut into micro-batches.
+
+Everything here is a pure function of the data, the seed and the step number: no generator state, no rank. So any
+process can plan the whole step, a resumed run continues where it stopped, and the same pairs meet at any world size.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from functools import cached_property
+from typing import Literal
+
+import torch
+from attrs import field, frozen
+from attrs.validators import ge
+
+from unlearnkit.batch import Row
+from unlearnkit.errors import DataError
+from unlearnkit.protocols import Dataset
+
+Pairing = Literal["uniform", "fixed_by_index", "cyclic", "same_group"]
+"""Which partner row of another role meets a primary row.
+
+uniform: drawn anew each epoch. fixed_by_index: drawn once per primary row (NPO's and SimNPO's code). cyclic: number i
+meets number i modulo the partner's size (MUSE). same_group: one of the rows of the same group, drawn anew each epoch.
+"""
+
+
+def keyed_draw(size: int, *key: object) -> int:
+    """A number in 0 … size - 1 that depends on the key only: the same in any process, at any time."""
+    content = hashlib.blake2b("\x1f".join(map(str, key)).encode(), digest_size=8).digest()
+    return int.from_bytes(content) % size
+
+
+@frozen(kw_only=True, eq=False, slots=False)
+class Sampler:
+    """The rows of each step: batches of the shuffled primary role, each row beside its partners of the other roles.
+
+    Attributes:
+        data: data sets by role.
+        primary: the role whose passes are the epochs.
+        batch_size: primary rows per step; the last step of an epoch has the rest.
+        pairing: by partner role. Default: "same_group" where the partner has every primary group, else "uniform".
+        seed: of shuffling and pairing.
+    """
+
+    data: Mapping[str, Dataset[Row]]
+    primary: str
+    batch_size: int = field(validator=ge(1))
+    pairing: Mapping[str, Pairing] = field(factory=dict)
+    seed: int = 0
+
+    def __attrs_post_init__(self) -> None:
+        check_data(self.data)
+        if self.primary not in self.data:
+            raise DataError(f"the primary role {self.primary!r} has no data set; there are {sorted(self.data)}.")
+        for role in self.pairing:
+            if role not in self.data:
+                raise DataError(
+                    f"pairing names the role {role!r}, which has no data set; there are {sorted(self.data)}."
+                )
+        for role, groups in self._groups.items():
+            for row in self._rows(self.primary) if self._pairing(role) == "same_group" else ():
+                if row.group not in groups:
+                    raise DataError(
+                        f"row {row.id!r} of {self.primary!r} has group {row.group!r}, but {role!r} has no row of that "
+                        "group to pair with it. Give partners the same group, or another pairing."
+                    )
+
+    @property
+    def steps_per_epoch(self) -> int:
+        return -(-len(self.data[self.primary]) // self.batch_size)
+
+    def step(self, number: int) -> tuple[Row, ...]:
+        """The rows of global step `number`, counted from 0: each primary row followed by its partners."""
+        epoch, place = divmod(number, self.steps_per_epoch)
+        order = self._order(epoch)[place * self.batch_size : (place + 1) * self.batch_size]
+        rows = []
+        for index in order:
+            primary = self.data[self.primary][index]
+            rows.append(primary)
+            rows += [self._partner(role, index, primary, epoch) for role in self.data if role != self.primary]
+        return tuple(rows)
+
+    def _order(self, epoch: int) -> list[int]:
+        generator = torch.Generator().manual_seed(keyed_draw(2**63, self.seed, epoch, "order"))
+        order: list[int] = torch.randperm(len(self.data[self.primary]), generator=generator).tolist()
+        return order
+
+    def _partner(self, role: str, index: int, primary: Row, epoch: int) -> Row:
+        data = self.data[role]
+        match self._pairing(role):
+            case "uniform":
+                return data[keyed_draw(len(data), self.seed, epoch, role, primary.id)]
+            case "fixed_by_index":
+                return data[keyed_draw(len(data), self.seed, role, index)]
+            case "cyclic":
+                return data[index % len(data)]
+            case "same_group":
+                members = self._groups[role][primary.group]
+                return data[members[keyed_draw(len(members), self.seed, epoch, role, primary.id)]]
+
+    def _pairing(self, role: str) -> Pairing:
+        if role in self.pairing:
+            return self.pairing[role]
+        mine = {row.group for row in self._rows(self.primary)}
+        return "same_group" if mine <= self._groups[role].keys() else "uniform"
+
+    def _rows(self, role: str) -> Sequence[Row]:
+        data = self.data[role]
+        return [data[index] for index in range(len(data))]
+
+    @cached_property
+    def _groups(self) -> dict[str, dict[str, list[int]]]:
+        found: dict[str, dict[str, list[int]]] = {}
+        for role in self.data:
+            if role != self.primary:
+                groups = found.setdefault(role, {})
+                for index, row in enumerate(self._rows(role)):
+                    groups.setdefault(row.group, []).append(index)
+        return found
+
+
+def check_data(data: Mapping[str, Dataset[Row]]) -> None:
+    """Refuse empty data sets, rows under another role than their data set's, and ids that occur twice.
+
+    Raises:
+        DataError: names the data set and the row.
+    """
+    for role, rows in data.items():
+        if not len(rows):
+            raise DataError(f"the {role} set is empty. Give it at least one row, or leave {role!r} out of the data.")
+        ids = set()
+        for row in (rows[index] for index in range(len(rows))):
+            if row.role != role:
+                raise DataError(
+                    f"row {row.id!r} in data[{role!r}] has role {row.role!r}; a data set's name is its rows' role. "
+                    f"Use as_role(rows, {role!r})."
+                )
+            if row.id in ids:
+                raise DataError(f"two rows of {role!r} have the id {row.id!r}. Recordings and reports are keyed by id.")
+            ids.add(row.id)
+
+
+def cut(rows: Sequence[Row], max_tokens: int) -> list[list[Row]]:
+    """Micro-batches of at most `max_tokens` padded tokens, rows of similar length together, no group divided.
+
+    A group that is larger by itself is a micro-batch of its own. Deterministic.
+    """
+    groups: dict[str, list[Row]] = {}
+    for row in rows:
+        groups.setdefault(row.group, []).append(row)
+    pieces: list[list[Row]] = []
+    width = 0
+    for group in sorted(groups.values(), key=lambda group: max(map(len, group)), reverse=True):
+        if pieces and (len(pieces[-1]) + len(group)) * width <= max_tokens:
+            pieces[-1].extend(group)
+        else:
+            pieces.append(list(group))
+            width = max(map(len, group))
+    return pieces

@@ -1,0 +1,81 @@
+"""JSONL in, rows out; what is wrong is said with file and line."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from transformers import PreTrainedTokenizerBase
+
+from unlearnkit.batch import IGNORE, PlainTemplate, Row
+from unlearnkit.data.fictitious import build_tokenizer, build_world
+from unlearnkit.data.jsonl import KEYS, read_jsonl
+from unlearnkit.errors import DataError
+
+WORLD = build_world()
+FIRST = WORLD.full[0]
+
+
+@pytest.fixture(scope="module")
+def tokenizer() -> PreTrainedTokenizerBase:
+    return build_tokenizer(WORLD)
+
+
+def read(path: Path, content: str, tokenizer: PreTrainedTokenizerBase) -> tuple[Row, ...]:
+    path.write_text(content, encoding="utf-8")
+    return read_jsonl(path, role="forget", tokenizer=tokenizer, template=PlainTemplate())
+
+
+@pytest.mark.parametrize("keys", KEYS, ids="/".join)
+def test_known_fields(tmp_path: Path, tokenizer: PreTrainedTokenizerBase, keys: tuple[str, ...]) -> None:
+    texts = [FIRST.question, FIRST.answer][-len(keys) :]
+    lines = [
+        json.dumps(dict(zip(keys, texts, strict=True)) | {"extra": 1}),
+        "",
+        json.dumps(dict(zip(keys, texts, strict=True)) | {"id": "x"}),
+    ]
+    rows = read(tmp_path / "f.jsonl", "\n".join(lines) + "\n", tokenizer)
+    assert [row.id for row in rows] == ["1", "x"]
+    supervised = tokenizer.decode(rows[0].labels[rows[0].labels != IGNORE].tolist(), skip_special_tokens=True)
+    assert FIRST.fact in str(supervised)
+
+
+def test_other_fields_by_option(tmp_path: Path, tokenizer: PreTrainedTokenizerBase) -> None:
+    (tmp_path / "f.jsonl").write_text(json.dumps({"q": FIRST.question, "a": FIRST.answer}))
+    (row,) = read_jsonl(
+        tmp_path / "f.jsonl", role="forget", tokenizer=tokenizer, template=PlainTemplate(), keys=("q", "a")
+    )
+    assert row.role == "forget"
+
+
+def test_line_separators_inside_strings_do_not_break_lines(tmp_path: Path, tokenizer: PreTrainedTokenizerBase) -> None:
+    line = json.dumps({"question": "a\u2028b", "answer": FIRST.answer}, ensure_ascii=False)
+    assert len(read(tmp_path / "f.jsonl", line, tokenizer)) == 1
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("[1]", r"f\.jsonl, line 2: a JSON list, not an object"),
+        ("{", r"f\.jsonl, line 2: not JSON"),
+        ('{"question": "a"}', r"f\.jsonl, line 2: lacks the field 'answer'; it has \['question'\]"),
+        ('{"question": "a", "answer": 3}', r"f\.jsonl, line 2: field 'answer' is int, not a string"),
+        ('{"question": "a", "answer": " "}', r"f\.jsonl, line 2: example '2' of 'forget' has no answer token"),
+    ],
+)
+def test_a_bad_line_is_named(tmp_path: Path, tokenizer: PreTrainedTokenizerBase, line: str, message: str) -> None:
+    good = json.dumps({"question": FIRST.question, "answer": FIRST.answer})
+    with pytest.raises(DataError, match=message):
+        read(tmp_path / "f.jsonl", f"{good}\n{line}\n", tokenizer)
+
+
+def test_files_without_rows_or_known_fields(tmp_path: Path, tokenizer: PreTrainedTokenizerBase) -> None:
+    with pytest.raises(DataError, match=r"has no rows, so the forget set would be empty"):
+        read(tmp_path / "f.jsonl", "\n", tokenizer)
+    with pytest.raises(
+        DataError, match=r"line 1: has the fields \['x'\], but none of question/answer, .*Name them with keys="
+    ):
+        read(tmp_path / "f.jsonl", '{"x": "y"}', tokenizer)
+    with pytest.raises(DataError, match="there is no file"):
+        read_jsonl(tmp_path / "none", role="forget", tokenizer=tokenizer, template=PlainTemplate())

@@ -1,0 +1,146 @@
+"""Rows, collating and counting: the one place of shift and mask."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from transformers import PreTrainedTokenizerBase
+
+from tests.toy import toy_rows
+from unlearnkit.batch import (
+    IGNORE,
+    PlainTemplate,
+    Row,
+    as_role,
+    check_tokenizer,
+    check_vocabulary,
+    collate_text,
+    count,
+    template_of,
+    tokenize,
+    tokenize_text,
+)
+from unlearnkit.data.fictitious import build_tokenizer, build_world
+from unlearnkit.errors import DataError, VocabularyError
+from unlearnkit.protocols import Unit
+
+lengths = st.lists(st.tuples(st.integers(1, 5), st.integers(0, 4)), min_size=1, max_size=5)
+
+
+@given(lengths=lengths)
+def test_each_position_predicts_the_next_token(lengths: list[tuple[int, int]]) -> None:
+    rows = toy_rows("forget", lengths)
+    batch = collate_text(rows)
+    for b, row in enumerate(rows):
+        ids = row.inputs["input_ids"]
+        assert batch.targets[b, : len(row) - 1].tolist() == ids[1:].tolist()
+        assert (batch.targets[b, len(row) - 1 :] == IGNORE).all()
+        assert batch.targets[b][batch.answer[b]].tolist() == row.labels[1:][row.labels[1:] != IGNORE].tolist()
+        assert int(batch.text[b].sum()) == len(row) - 1
+        assert int(batch.non_pad[b].sum()) == len(row) == int(batch.inputs["attention_mask"][b].sum())
+
+
+@given(lengths=lengths)
+def test_counts_agree_with_the_masks(lengths: list[tuple[int, int]]) -> None:
+    rows = toy_rows("forget", lengths) + toy_rows("retain", lengths[:1])
+    batch = collate_text(rows)
+    of_role = torch.tensor([row.role == "forget" for row in rows])[:, None]
+    assert count(rows, Unit("answer", "forget")) == int((batch.answer & of_role).sum())
+    assert count(rows, Unit("text", "forget")) == int((batch.text & of_role).sum())
+    assert count(rows, Unit("non_pad", "forget")) == int((batch.non_pad & of_role).sum())
+    assert count(rows, Unit("sequence", "forget")) == int((batch.answer & of_role).any(1).sum())
+    both = count(rows, Unit("answer", ("forget", "retain")))
+    assert both == count(rows, Unit("answer", "forget")) + count(rows, Unit("answer", "retain"))
+
+
+def test_labels_that_differ_from_the_tokens_are_what_is_predicted() -> None:
+    ids = torch.tensor([3, 4, 5])
+    row = Row("a", "forget", {"input_ids": ids}, torch.tensor([IGNORE, IGNORE, 9]))
+    assert collate_text([row]).targets.tolist() == [[4, 9, IGNORE]]
+
+
+def test_masks_come_from_lengths_not_from_the_pad_id() -> None:
+    """Id 0 fills pad slots; a real token 0 is a token all the same."""
+    row = Row("a", "forget", {"input_ids": torch.tensor([0, 0])}, torch.tensor([IGNORE, 0]))
+    longer = toy_rows("forget", [(3, 2)])[0]
+    batch = collate_text([row, longer])
+    assert batch.inputs["attention_mask"].tolist() == [[1, 1, 0, 0, 0], [1, 1, 1, 1, 1]]
+    assert batch.answer[0].tolist() == [True, False, False, False, False]
+
+
+def test_as_role_keeps_everything_else() -> None:
+    (row,) = toy_rows("forget", [(2, 2)])
+    (moved,) = as_role([row], "train")
+    assert (moved.id, moved.role, moved.group) == (row.id, "train", row.group)
+    assert moved.labels is row.labels
+
+
+def test_label_outside_the_vocabulary_is_refused() -> None:
+    row = Row("q7", "forget", {"input_ids": torch.tensor([1, 2])}, torch.tensor([IGNORE, 99]))
+    with pytest.raises(
+        VocabularyError, match=r"row 'q7' of 'forget' has label 99, outside the model's vocabulary of 13"
+    ):
+        check_vocabulary([row], 13)
+    negative = Row("q8", "forget", {"input_ids": torch.tensor([1, 2])}, torch.tensor([-1, 2]))
+    with pytest.raises(VocabularyError, match="has label -1"):
+        check_vocabulary([negative], 13)
+
+
+class TestTokenize:
+    """Text to rows, with the fictitious world's tokenizer."""
+
+    @pytest.fixture(scope="class")
+    @staticmethod
+    def tokenizer() -> PreTrainedTokenizerBase:
+        return build_tokenizer(build_world())
+
+    @pytest.mark.parametrize("template", [None, PlainTemplate()], ids=["chat", "plain"])
+    def test_only_answer_and_end_are_supervised(
+        self, tokenizer: PreTrainedTokenizerBase, template: PlainTemplate | None
+    ) -> None:
+        question = build_world().full[0]
+        row = tokenize(
+            tokenizer,
+            question.question,
+            question.answer,
+            id="q",
+            role="forget",
+            template=template or template_of(tokenizer),
+        )
+        supervised = row.labels[row.labels != IGNORE].tolist()
+        assert supervised[-1] == tokenizer.eos_token_id
+        assert str(tokenizer.decode(supervised[:-1])).strip() == question.answer
+        first = int((row.labels != IGNORE).nonzero()[0])
+        assert question.question in str(tokenizer.decode(row.inputs["input_ids"][:first].tolist()))
+
+    @pytest.mark.parametrize(("answer", "max_length"), [("", 512), ("  ", 512), ("Yes.", 3)])
+    def test_an_answer_without_tokens_is_refused(
+        self, tokenizer: PreTrainedTokenizerBase, answer: str, max_length: int
+    ) -> None:
+        with pytest.raises(
+            DataError, match=r"example 'q1' of 'forget' has no answer token within max_length=\d+ tokens"
+        ):
+            tokenize(
+                tokenizer,
+                "Where was she born?",
+                answer,
+                id="q1",
+                role="forget",
+                template=PlainTemplate(),
+                max_length=max_length,
+            )
+
+    def test_text_is_cut_into_chunks_that_predict_every_token_once(self, tokenizer: PreTrainedTokenizerBase) -> None:
+        text = " ".join(question.answer for question in build_world().full[:5])
+        ids = tokenizer(text)["input_ids"]
+        rows = tokenize_text(tokenizer, text, id="doc", role="forget", max_length=7)
+        predicted = [label for row in rows for label in row.labels.tolist() if label != IGNORE]
+        assert predicted == ids[1:]
+        assert max(map(len, rows)) <= 7
+
+    def test_a_tokenizer_larger_than_the_model_is_refused(self, tokenizer: PreTrainedTokenizerBase) -> None:
+        check_tokenizer(tokenizer, len(tokenizer))
+        with pytest.raises(VocabularyError, match=r"the tokenizer has \d+ tokens but the model's vocabulary is 10"):
+            check_tokenizer(tokenizer, 10)
