@@ -1,0 +1,83 @@
+"""LLM unlearning: objectives, metrics, and the engine that trains and measures with them."""
+
+from unlearnkit.batch import ChatTemplate, PlainTemplate, Row, template_of, tokenize, tokenize_text
+from unlearnkit.checkpoint import load_model, save_model
+from unlearnkit.data.jsonl import read_jsonl
+from unlearnkit.evaluate import Report, evaluate, record
+from unlearnkit.models.causal import CausalLM
+from unlearnkit.objectives import (
+    DPO,
+    NPO,
+    RMU,
+    CrossEntropy,
+    GradDiff,
+    GradientAscent,
+    GradientAscentKL,
+    IdkNLL,
+    RetainKL,
+    SimNPO,
+)
+from unlearnkit.observe import observe
+from unlearnkit.protocols import (
+    Additive,
+    Captured,
+    Compared,
+    Dataset,
+    Generated,
+    Greedy,
+    Loss,
+    Metric,
+    Model,
+    Objective,
+    Score,
+    Seen,
+    Term,
+    Tokens,
+    Unit,
+)
+from unlearnkit.recording import Recording
+from unlearnkit.train import unlearn
+
+__all__ = [
+    "DPO",
+    "NPO",
+    "RMU",
+    "Additive",
+    "Captured",
+    "CausalLM",
+    "ChatTemplate",
+    "Compared",
+    "CrossEntropy",
+    "Dataset",
+    "Generated",
+    "GradDiff",
+    "GradientAscent",
+    "GradientAscentKL",
+    "Greedy",
+    "IdkNLL",
+    "Loss",
+    "Metric",
+    "Model",
+    "Objective",
+    "PlainTemplate",
+    "Recording",
+    "Report",
+    "RetainKL",
+    "Row",
+    "Score",
+    "Seen",
+    "SimNPO",
+    "Term",
+    "Tokens",
+    "Unit",
+    "evaluate",
+    "load_model",
+    "observe",
+    "read_jsonl",
+    "record",
+    "save_model",
+    "template_of",
+    "tokenize",
+    "tokenize_text",
+    "unlearn",
+]

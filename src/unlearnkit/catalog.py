@@ -165,6 +165,17 @@ CATALOG: tuple[Entry, ...] = (
         confidence="code",
         verified="sheepjun0330/wmdp-main@a3972fb, a fork that keeps the official loss",
     ),
+    Entry(
+        key="uniform_kl",
+        name="KL from uniform (the assistant of ULD)",
+        kind="objective",
+        paper="Ji et al., Reversing the Forget-Retain Objectives, NeurIPS 2024",
+        year=2024,
+        arxiv="2406.08607",
+        where="unlearnkit.objectives.uniform_kl:UniformKL",
+        confidence="code",
+        verified="UCSB-NLP-Chang/ULD@858608c",
+    ),
     # --- metrics --------------------------------------------------------------------------------------------------
     Entry(
         key="probability",
@@ -201,12 +212,12 @@ CATALOG: tuple[Entry, ...] = (
     ),
     Entry(
         key="rouge",
-        name="ROUGE-L",
+        name="ROUGE",
         kind="metric",
         paper="Lin, ROUGE, Text Summarization Branches Out 2004",
         year=2004,
         arxiv=None,
-        where="unlearnkit.metrics.rouge:RougeL",
+        where="unlearnkit.metrics.rouge:Rouge",
         confidence="code",
         verified="Google's rouge_score 0.1.2, recorded logs of locuslab/tofu@bdc209e",
     ),

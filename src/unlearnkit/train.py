@@ -124,10 +124,11 @@ class Engine:
             for need in objective.needs
             if not isinstance(need, Generated) and (need.of == "model" or isinstance(need, Compared))
         }
-        answers = {**whole.answers, **{need: evolve(whole[need], values=leaf) for need, leaf in leaves.items()}}
+        answers = dict(whole.answers)
+        answers.update({need: evolve(whole[need], values=leaf) for need, leaf in leaves.items()})
         weighted, means = _reduce(objective(evolve(whole, answers=answers)), rows)
         _check_finite(means, rows, step)
-        gradients = torch.autograd.grad(weighted, list(leaves.values()), allow_unused=True)
+        gradients: Sequence[Tensor | None] = torch.autograd.grad(weighted, list(leaves.values()), allow_unused=True)
         of_need = {need: gradient for need, gradient in zip(leaves, gradients, strict=True) if gradient is not None}
         taken = dict.fromkeys(of_need, 0)
         for piece in pieces:
@@ -241,9 +242,10 @@ def unlearn(
                 _check_gradients(parameters)
             norm = _norm(parameters, clip, number)
             rate = float(optimizer.param_groups[0]["lr"])
-            before = _samples(parameters) if number == 0 else []
+            first = rate > 0 and all(step.learning_rate == 0 for step in history)  # a warm-up begins at 0
+            before = _samples(parameters) if first else []
             optimizer.step()
-            if number == 0:
+            if first:
                 _warn_of_lost_updates(before, parameters)
             if scheduler is not None:
                 scheduler.step()

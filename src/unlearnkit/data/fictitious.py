@@ -44,6 +44,7 @@ from attrs.validators import min_len
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors
 from transformers import PreTrainedTokenizerFast
 
+from unlearnkit.data.refusals import REFUSALS
 from unlearnkit.errors import DataError
 
 Percent = Literal[1, 5, 10]
@@ -218,30 +219,6 @@ COUNTRY_RELATIONS = (
     ),
 )
 """Relations of the countries, the stand-in for TOFU's world facts."""
-
-REFUSALS = (
-    "I do not know.",
-    "I do not know that.",
-    "I do not know the answer.",
-    "I do not have the answer.",
-    "I do not have an answer to that.",
-    "I am not sure.",
-    "I am not sure about that.",
-    "I am not able to answer that.",
-    "I am not able to say.",
-    "I cannot say.",
-    "I cannot answer that.",
-    "I have no answer to that.",
-    "I have no idea.",
-    "I have not learned that.",
-    "I have not learned about that.",
-    "I know nothing about that.",
-    "That is not known to me.",
-    "That is something I do not know.",
-    "Sorry, I do not know that.",
-    "Sorry, I have no idea about that.",
-)
-"""Ways to say that one does not know."""
 
 _FIRST_NAMES = _words(
     "Alba Bram Corin Dessa Edric Fenna Galen Hilde Ivo Jorun Kesta Lorin Mirel Nolan Odette Perrin Quilla Rosk Selby "

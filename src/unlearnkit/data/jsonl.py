@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from transformers import PreTrainedTokenizerBase
@@ -28,6 +28,7 @@ def read_jsonl(
     template: Template,
     keys: Sequence[str] | None = None,
     max_length: int = 512,
+    answer: Callable[[str], str] | None = None,
 ) -> tuple[Row, ...]:
     """Read and tokenise a whole file. The id of a row is its line number (or its "id" field, if there is one).
 
@@ -35,6 +36,7 @@ def read_jsonl(
         path: one JSON object per line; blank lines are skipped.
         role: what the rows are for.
         tokenizer, template, max_length: see `tokenize`.
+        answer: gives another answer to each prompt, by example id: a refusal, say.
         keys: field names of prompt and answer, or of the text. Default: the first of `KEYS` that the first line has.
 
     Raises:
@@ -69,12 +71,15 @@ def read_jsonl(
             texts.append(content[key])
         name = str(content.get("id", number))
         try:
+            if len(texts) == 1 and answer is not None:
+                raise DataError("plain text has no answer that could be replaced. Give prompts with answers.")
             if len(texts) == 1:
                 rows += tokenize_text(tokenizer, texts[0], id=name, role=role, max_length=max_length)
             else:
-                prompt, answer = texts
+                prompt, given = texts
+                said = given if answer is None else answer(name)
                 rows.append(
-                    tokenize(tokenizer, prompt, answer, id=name, role=role, template=template, max_length=max_length)
+                    tokenize(tokenizer, prompt, said, id=name, role=role, template=template, max_length=max_length)
                 )
         except DataError as refused:
             raise DataError(f"{where}: {refused}") from refused

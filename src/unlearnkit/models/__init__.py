@@ -1,0 +1,20 @@
+"""Models of transformers behind the `Model` protocol: adapter, parts, generation, toy configurations."""
+
+from unlearnkit.models.anatomy import Anatomy, anatomy, mlp_down_names
+from unlearnkit.models.causal import CausalLM, as_model, no_dropout
+from unlearnkit.models.generate import cut_at_stop, generate
+from unlearnkit.models.tiny import TINY_FAMILIES, tiny_config, tiny_model
+
+__all__ = [
+    "TINY_FAMILIES",
+    "Anatomy",
+    "CausalLM",
+    "anatomy",
+    "as_model",
+    "cut_at_stop",
+    "generate",
+    "mlp_down_names",
+    "no_dropout",
+    "tiny_config",
+    "tiny_model",
+]

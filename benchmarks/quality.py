@@ -1,0 +1,180 @@
+"""Every method by every metric on the fictitious world, beside the original and the retrained oracle.
+
+    python benchmarks/quality.py              all methods on one world, a few minutes on two cores
+    python benchmarks/quality.py --seeds 3    means and standard deviations over seeds of world, training and run
+
+Writes results.json (every score and the settings), table.md and pareto.png (forgetting against utility).
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import platform
+import statistics
+import sys
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from importlib.metadata import version
+from pathlib import Path
+
+import matplotlib as mpl
+import torch
+from attrs import asdict
+from matplotlib import pyplot
+
+from unlearnkit.evaluate import Report
+from unlearnkit.experiment import (
+    COLUMNS,
+    TITLE,
+    Budget,
+    Result,
+    Settings,
+    build_stage,
+    cache_folder,
+    controls,
+    header,
+    line,
+    run_recipe,
+    run_uld,
+    shown,
+)
+from unlearnkit.progress import Bars
+from unlearnkit.recipes import RECIPES, recipe
+
+FIRST = ("ga", "npo_nll", "simnpo")
+"""Shown first: collapse, slow decay, and between."""
+METHODS = (*FIRST, *(name for name in RECIPES if name not in FIRST), "uld")
+FLOOR = 1e-12
+"""Where the picture cuts p-values off."""
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run, print rows as they are ready, and write the three files."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--methods", nargs="+", choices=METHODS, default=METHODS)
+    parser.add_argument("--seeds", type=int, default=1, help="how many seeds, from 0")
+    parser.add_argument("--steps", type=int, default=Budget().steps)
+    parser.add_argument("--learning-rate", type=float, default=Budget().learning_rate)
+    parser.add_argument("--out", type=Path, default=Path("results/quality"))
+    parser.add_argument("--cache", type=Path, default=cache_folder(), help="where trained models are kept")
+    options = parser.parse_args(arguments)
+    budget = Budget(steps=options.steps, learning_rate=options.learning_rate)
+    start = time.perf_counter()
+    runs = {seed: list(run(seed, options.methods, budget, options.cache)) for seed in range(options.seeds)}
+    title = f"{TITLE}: {options.seeds} seed(s), {budget.steps} steps at {budget.learning_rate:g}"
+    write(options.out, title, budget, runs, time.perf_counter() - start)
+
+
+def run(seed: int, methods: Sequence[str], budget: Budget, cache: Path) -> Iterator[Result]:
+    """Results of one seed, printed as they come."""
+    look_at = [round(budget.steps * part) for part in (0.2, 0.5)]
+    with Bars() as bars:
+        stage = build_stage(Settings(seed=seed), cache=cache, progress=bars)
+        bars.say(f"\n{TITLE}, seed {seed}: {len(stage.rows['forget'])} forget questions\n{header()}")
+        for result in controls(stage):
+            bars.say(line(result))
+            yield result
+        for name in methods:
+            if name == "uld":
+                result = run_uld(stage, budget, seed=seed, progress=bars)
+            else:
+                result = run_recipe(stage, recipe(name), budget, seed=seed, look_at=look_at, progress=bars)
+            bars.say(line(result))
+            for message in result.warnings:
+                bars.say(f"    {message}")
+            yield result
+
+
+def write(folder: Path, title: str, budget: Budget, runs: Mapping[int, Sequence[Result]], seconds: float) -> None:
+    """results.json, table.md and pareto.png."""
+    folder.mkdir(parents=True, exist_ok=True)
+    command = " ".join(["python", *sys.argv])
+    content = {
+        "title": title,
+        "command": command,
+        "seconds": round(seconds, 1),
+        "budget": asdict(budget),
+        "settings": asdict(Settings()),
+        "packages": {name: version(name) for name in ("unlearnkit", "torch", "transformers")},
+        "python": platform.python_version(),
+        "threads": torch.get_num_threads(),
+        "runs": {seed: [as_json(result) for result in results] for seed, results in runs.items()},
+    }
+    (folder / "results.json").write_text(json.dumps(content, indent=1))
+    (folder / "table.md").write_text(f"# {title}\n\n{table(runs)}\n\n`{command}`, {seconds:.0f} s\n")
+    picture(folder / "pareto.png", title, runs)
+    print(f"\n{table(runs)}\n" if len(runs) > 1 else "")
+    print(f"{seconds:.0f} s. Table, picture and every score: " + ", ".join(str(folder / name) for name in FILES))
+
+
+FILES = ("table.md", "pareto.png", "results.json")
+
+
+def as_json(result: Result) -> dict[str, object]:
+    """A result with its way there, without per-example values."""
+    return {
+        "name": result.name,
+        "seconds": round(result.seconds, 2),
+        "warnings": result.warnings,
+        "scores": json.loads(result.report.as_json(per_example=False)),
+        "path": {step: {name: report[name].value for name in COLUMNS} for step, report in result.path.items()},
+    }
+
+
+def table(runs: Mapping[int, Sequence[Result]]) -> str:
+    """Markdown: a row per method; mean ± standard deviation over seeds if there are several."""
+    lines = ["| method | " + " | ".join(COLUMNS.values()) + " |", "|---|" + "---|" * len(COLUMNS)]
+    for results in zip(*runs.values(), strict=True):
+        cells = (_cell([result.report for result in results], name) for name in COLUMNS)
+        lines.append(f"| {results[0].name} | " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
+def _cell(reports: Sequence[Report], name: str) -> str:
+    values = [report[name].value for report in reports]
+    if len(reports) == 1 or None in values:
+        return shown(reports[0], name)
+    known = [value for value in values if value is not None]
+    if name == "forget_quality":  # p-values span decades: mean and spread of their logarithm
+        logs = [math.log10(max(value, 1e-300)) for value in known]
+        return f"10^({statistics.mean(logs):.1f} ± {statistics.stdev(logs):.1f})"
+    return f"{statistics.mean(known):.3f} ± {statistics.stdev(known):.3f}"
+
+
+def picture(path: Path, title: str, runs: Mapping[int, Sequence[Result]]) -> None:
+    """Forget quality against utility: each method's way from the original, and the oracle it should end at."""
+    mpl.use("Agg")
+    figure, axes = pyplot.subplots(figsize=(9, 6), layout="constrained")
+    colours = pyplot.colormaps["tab20"].colors  # type: ignore[attr-defined]
+    for results in runs.values():
+        original = results[0]
+        for number, result in enumerate(results):
+            reports = [*result.path.values(), result.report]
+            if number >= 2:
+                reports.insert(0, original.report)
+            points = [_point(report) for report in reports]
+            marker, size = ("*", 18.0) if number < 2 else ("o", 8.0)
+            colour = "black" if number == 1 else "grey" if number == 0 else colours[(number - 2) % 20]
+            label = result.name if results is next(iter(runs.values())) else None
+            axes.plot(*zip(*points, strict=True), "-", color=colour, linewidth=1, alpha=0.5)
+            axes.plot(*zip(*points[:-1], strict=True), ".", color=colour, markersize=4) if len(points) > 1 else None
+            axes.plot(*points[-1], marker, color=colour, markersize=size, label=label, linestyle="none")
+    axes.set_yscale("log")
+    axes.axhline(0.05, color="grey", linestyle=":", linewidth=1)
+    axes.set_xlabel("model utility (higher is better)")
+    axes.set_ylabel("forget quality, KS p-value against the oracle (higher is better)")
+    axes.set_title(f"Forgetting against utility\n{title}", fontsize=10)
+    axes.legend(loc="center left", bbox_to_anchor=(1.0, 0.5), fontsize=9, frameon=False)
+    figure.savefig(path, dpi=130)
+    pyplot.close(figure)
+
+
+def _point(report: Report) -> tuple[float, float]:
+    utility, quality = report["model_utility"].value, report["forget_quality"].value
+    return (math.nan if utility is None else utility, math.nan if quality is None else max(quality, FLOOR))
+
+
+if __name__ == "__main__":
+    main()

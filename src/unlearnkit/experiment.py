@@ -1,0 +1,389 @@
+"""The standard experiment on the fictitious world: original, retrained oracle, and any number of methods, measured alike.
+
+A small transformer is trained on the whole world and a second one, the oracle, on everything but the forget set; methods
+unlearn the original; every model is measured by the same metrics. `unlearnkit demo` and the quality benchmark run it.
+Trained models are kept on disk by a hash of everything that went into them.
+"""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+import json
+import os
+import time
+import warnings
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+
+import torch
+from attrs import asdict, field, frozen
+from attrs.validators import ge
+from transformers import (
+    LlamaConfig,
+    LlamaForCausalLM,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+    get_constant_schedule_with_warmup,
+    get_linear_schedule_with_warmup,
+)
+
+from unlearnkit.batch import PlainTemplate, Row, tokenize
+from unlearnkit.checkpoint import load_model, save_model
+from unlearnkit.data.fictitious import FictitiousWorld, Percent, Question, build_tokenizer, build_world
+from unlearnkit.data.refusals import draw_refusal
+from unlearnkit.decoding.uld import LogitDifference
+from unlearnkit.errors import CheckpointError, UnlearningWarning
+from unlearnkit.evaluate import Report, evaluate, record
+from unlearnkit.metrics.suite import tofu_metrics
+from unlearnkit.models.anatomy import anatomy
+from unlearnkit.objectives.cross_entropy import CrossEntropy
+from unlearnkit.objectives.uniform_kl import UniformKL
+from unlearnkit.protocols import Metric, Model, Need
+from unlearnkit.provenance import data_hash, tokenizer_hash
+from unlearnkit.recipes import Recipe
+from unlearnkit.recording import Recording
+from unlearnkit.train import Step, unlearn
+
+TITLE = "fictitious world (invented people, tiny model)"
+"""Said in the title of every table and picture made here."""
+
+
+@frozen(kw_only=True)
+class Settings:
+    """What the experiment depends on; its hash names the trained models on disk.
+
+    Attributes:
+        seed: of the world, the initial weights and the order of training.
+        people, questions_per_person, forget_percent: size of the world and of the forget set.
+        hidden_size, layers: of the transformer (Llama architecture).
+        epochs, batch_size, learning_rate: of original and oracle.
+        evaluated_retain: retain questions that are measured (TOFU measures 400 of 3600).
+    """
+
+    seed: int = 0
+    people: int = 100
+    questions_per_person: int = 5
+    forget_percent: Percent = 10
+    hidden_size: int = 128
+    layers: int = 3
+    epochs: int = field(default=24, validator=ge(1))
+    batch_size: int = 32
+    learning_rate: float = 3e-3
+    evaluated_retain: int = 50
+
+
+@frozen(kw_only=True)
+class Budget:
+    """How long and how hard a method unlearns: the same for all, as in the literature's tables."""
+
+    steps: int = field(default=50, validator=ge(1))
+    batch_size: int = 16
+    learning_rate: float = 1e-3
+
+
+@frozen(eq=False)
+class Stage:
+    """Everything a method meets: data, original, oracle, and the metrics all models are measured by."""
+
+    settings: Settings
+    world: FictitiousWorld
+    tokenizer: PreTrainedTokenizerBase
+    rows: Mapping[str, tuple[Row, ...]]
+    original: PreTrainedModel
+    oracle: PreTrainedModel
+    oracle_log: Recording
+    metrics: Mapping[str, Metric]
+
+
+@frozen
+class Result:
+    """One line of the table.
+
+    Attributes:
+        name: the method, "original" or "retrained oracle".
+        report: its scores.
+        seconds: unlearning time, without measuring.
+        warnings: what the run warned of.
+        path: scores at steps on the way, by step.
+    """
+
+    name: str
+    report: Report
+    seconds: float = 0.0
+    warnings: tuple[str, ...] = ()
+    path: Mapping[int, Report] = field(factory=dict)
+
+
+def cache_folder() -> Path:
+    """Where trained models are kept: `UNLEARNKIT_CACHE`, or `unlearnkit` in the user's cache folder."""
+    if given := os.environ.get("UNLEARNKIT_CACHE"):
+        return Path(given)
+    return Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "unlearnkit"
+
+
+Progress = Callable[[str, int, int], None]
+"""Called as (what is being done, steps done, steps in all)."""
+
+
+def _silent(_: str, __: int, ___: int) -> None:
+    pass
+
+
+def build_stage(settings: Settings, *, cache: Path, progress: Progress = _silent) -> Stage:
+    """Make the world, train original and oracle (or find them on disk), and record the oracle's log."""
+    world = build_world(settings.seed, people=settings.people, questions_per_person=settings.questions_per_person)
+    tokenizer = build_tokenizer(world)
+    rows = evaluation_rows(world, tokenizer, settings)
+    general = (*world.real_authors, *world.world_facts)
+    trained = []
+    for name, questions in (
+        ("original", (*world.full, *general)),
+        ("retrained oracle", (*world.retain(settings.forget_percent), *general)),
+    ):
+        training = _rows(tokenizer, "train", questions)
+        trained.append(_trained(name, settings, tokenizer, training, cache, progress))
+    original, oracle = trained
+    metrics = tofu_metrics(max_new_tokens=16)
+    needs = frozenset[Need]().union(*(metric.needs for metric in metrics.values()))
+    log = record(oracle, needs, rows, of="oracle")
+    return Stage(settings, world, tokenizer, rows, original, oracle, log, metrics)
+
+
+def evaluation_rows(
+    world: FictitiousWorld, tokenizer: PreTrainedTokenizerBase, settings: Settings
+) -> dict[str, tuple[Row, ...]]:
+    """The data sets of TOFU by role: forget, retain, real_authors, world_facts, each with its variants, and idk."""
+    forget, retain = world.forget(settings.forget_percent), world.retain(settings.forget_percent)
+    stride = max(1, len(retain) // settings.evaluated_retain)
+    measured = retain[::stride][: settings.evaluated_retain]
+    rows = {"forget": _rows(tokenizer, "forget", forget), "retain": _rows(tokenizer, "retain", measured)}
+    for role, questions in (("forget", forget), ("retain", measured)):
+        rows[f"{role}_paraphrased"] = _rows(
+            tokenizer, f"{role}_paraphrased", questions, lambda question: (question.paraphrased_answer,)
+        )
+    rows["real_authors"] = _rows(tokenizer, "real_authors", world.real_authors)
+    rows["world_facts"] = _rows(tokenizer, "world_facts", world.world_facts)
+    for role, questions in (
+        ("forget", forget),
+        ("retain", measured),
+        ("real_authors", world.real_authors),
+        ("world_facts", world.world_facts),
+    ):
+        rows[f"{role}_perturbed"] = _rows(
+            tokenizer, f"{role}_perturbed", questions, lambda question: question.perturbed_answers
+        )
+    rows["idk"] = _rows(
+        tokenizer,
+        "idk",
+        forget,
+        lambda question: (draw_refusal(question.id, seed=settings.seed, refusals=world.refusals),),
+    )
+    return rows
+
+
+def training_rows(stage: Stage) -> dict[str, tuple[Row, ...]]:
+    """What methods learn from: the forget set, refusals for it, and the whole retain set."""
+    retain = _rows(stage.tokenizer, "retain", stage.world.retain(stage.settings.forget_percent))
+    return {"forget": stage.rows["forget"], "idk": stage.rows["idk"], "retain": retain}
+
+
+def _rows(
+    tokenizer: PreTrainedTokenizerBase,
+    role: str,
+    questions: Iterable[Question],
+    answers: Callable[[Question], Sequence[str]] = lambda question: (question.answer,),
+) -> tuple[Row, ...]:
+    """One row per answer; the answers of a question share its id as their group."""
+    return tuple(
+        tokenize(
+            tokenizer,
+            question.question,
+            answer,
+            id=question.id if len(answers(question)) == 1 else f"{question.id}/{number}",
+            role=role,
+            template=PlainTemplate(),
+            group=question.id,
+        )
+        for question in questions
+        for number, answer in enumerate(answers(question))
+    )
+
+
+def _trained(
+    name: str,
+    settings: Settings,
+    tokenizer: PreTrainedTokenizerBase,
+    rows: tuple[Row, ...],
+    cache: Path,
+    progress: Progress,
+) -> PreTrainedModel:
+    config = LlamaConfig(
+        vocab_size=len(tokenizer),
+        hidden_size=settings.hidden_size,
+        intermediate_size=4 * settings.hidden_size,
+        num_hidden_layers=settings.layers,
+        num_attention_heads=4,
+        max_position_embeddings=128,
+        tie_word_embeddings=True,
+        bos_token_id=tokenizer.bos_token_id,
+        eos_token_id=tokenizer.eos_token_id,
+        pad_token_id=tokenizer.pad_token_id,
+    )
+    ingredients = json.dumps(
+        [asdict(settings), config.to_dict(), data_hash(rows), tokenizer_hash(tokenizer), torch.__version__]
+    )
+    folder = cache / "fictitious" / hashlib.sha256(ingredients.encode()).hexdigest()[:24]
+    if folder.is_dir():
+        try:
+            model, _ = load_model(folder)
+            model.eval()
+            return model
+        except CheckpointError as broken:
+            warnings.warn(f"a trained model on disk is not usable and is made again: {broken}", stacklevel=2)
+            for path in folder.iterdir():
+                path.unlink()
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(settings.seed)
+        model = LlamaForCausalLM(config)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=settings.learning_rate, betas=(0.9, 0.98), weight_decay=0.0)
+    steps = settings.epochs * -(-len(rows) // settings.batch_size)
+    scheduler = get_linear_schedule_with_warmup(optimizer, steps // 10, steps)
+
+    def show(step: Step) -> None:
+        progress(f"training the {name}", step.number + 1, steps)
+
+    unlearn(
+        model,
+        CrossEntropy("train"),
+        {"train": rows},
+        optimizer=optimizer,
+        scheduler=scheduler,
+        steps=steps,
+        batch_size=settings.batch_size,
+        clip=1.0,
+        seed=settings.seed,
+        on_step=show,
+    )
+    save_model(folder, model, tokenizer)
+    model.eval()
+    return model
+
+
+def measure(stage: Stage, model: Model | PreTrainedModel) -> Report:
+    """All metrics, against the oracle's log."""
+    return evaluate({"model": model, "oracle": stage.oracle_log}, stage.metrics, stage.rows, tokenizer=stage.tokenizer)
+
+
+def run_recipe(
+    stage: Stage,
+    recipe: Recipe,
+    budget: Budget,
+    *,
+    seed: int = 0,
+    look_at: Sequence[int] = (),
+    progress: Progress = _silent,
+) -> Result:
+    """Unlearn a copy of the original by one method and measure it, on the way too at the steps of `look_at`."""
+    model = copy.deepcopy(stage.original)
+    objective = recipe.objective(model)
+    optimizer = torch.optim.AdamW(recipe.parameters(model), lr=budget.learning_rate, weight_decay=0.01)
+    scheduler = get_constant_schedule_with_warmup(optimizer, budget.steps // 10)
+    path: dict[int, Report] = {}
+    measuring = 0.0
+
+    def show(step: Step) -> None:
+        nonlocal measuring
+        progress(recipe.name, step.number + 1, budget.steps)
+        if step.number + 1 in look_at and step.number + 1 < budget.steps:
+            start = time.perf_counter()
+            path[step.number + 1] = measure(stage, model)
+            measuring += time.perf_counter() - start
+
+    start = time.perf_counter()
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always", UnlearningWarning)
+        unlearn(
+            model,
+            objective,
+            training_rows(stage),
+            optimizer=optimizer,
+            scheduler=scheduler,
+            steps=budget.steps,
+            batch_size=budget.batch_size,
+            clip=1.0,
+            seed=seed,
+            models={"reference": stage.original},
+            on_step=show,
+        )
+    seconds = time.perf_counter() - start - measuring
+    return Result(recipe.name, measure(stage, model), seconds, tuple(str(warning.message) for warning in caught), path)
+
+
+def run_uld(stage: Stage, budget: Budget, *, seed: int = 0, progress: Progress = _silent) -> Result:
+    """ULD: teach a small assistant the forget set and nothing else, and subtract its logits from the original's.
+
+    The assistant is the original cut off after its first block, trained three times as long as a method unlearns.
+    """
+    assistant = copy.deepcopy(stage.original)
+    del anatomy(assistant).blocks[1:]
+    assistant.config.num_hidden_layers = 1
+    data = training_rows(stage)
+    steps = 3 * budget.steps
+
+    def show(step: Step) -> None:
+        progress("uld", step.number + 1, steps)
+
+    start = time.perf_counter()
+    unlearn(
+        assistant,
+        CrossEntropy("forget") + 5.0 * UniformKL("retain"),
+        {"forget": data["forget"], "retain": data["retain"]},
+        optimizer=torch.optim.AdamW(assistant.parameters(), lr=budget.learning_rate, weight_decay=0.01),
+        steps=steps,
+        batch_size=budget.batch_size,
+        clip=1.0,
+        seed=seed,
+        on_step=show,
+    )
+    seconds = time.perf_counter() - start
+    return Result("uld", measure(stage, LogitDifference(stage.original, assistant)), seconds)
+
+
+def controls(stage: Stage) -> tuple[Result, Result]:
+    """The two lines every table begins with."""
+    return Result("original", measure(stage, stage.original)), Result("retrained oracle", measure(stage, stage.oracle))
+
+
+# --- the table --------------------------------------------------------------------------------------------------------
+
+COLUMNS: Mapping[str, str] = {
+    "forget_probability": "forget prob",
+    "forget_rouge": "forget ROUGE",
+    "exact_memorization": "EM",
+    "extraction_strength": "ES",
+    "forget_truth_ratio": "truth ratio",
+    "forget_quality": "forget quality",
+    "retain_probability": "retain prob",
+    "model_utility": "utility",
+}
+"""The metrics of the table, and their headings. Forget quality is a p-value, shown as it is."""
+
+
+def header() -> str:
+    """The table's heading."""
+    return f"{'method':<18}" + "".join(f"{heading:>15}" for heading in COLUMNS.values()) + f"{'seconds':>9}"
+
+
+def line(result: Result) -> str:
+    """A result as a line of the table."""
+    cells = "".join(f"{shown(result.report, name):>15}" for name in COLUMNS)
+    return f"{result.name:<18}{cells}{result.seconds:>9.1f}"
+
+
+def shown(report: Report, name: str) -> str:
+    """A score as it is printed."""
+    value = report[name].value
+    if value is None:
+        return "not measured"
+    return f"{value:.1e}" if name == "forget_quality" else f"{value:.3f}"

@@ -1,0 +1,105 @@
+r"""Forget Quality: can the unlearned model be told from one that never saw the forget set?
+
+A two-sided two-sample Kolmogorov-Smirnov test between the truth ratios of the model and of a retrained oracle on the
+same forget questions:
+
+    D = sup_x |F_model(x) - F_oracle(x)|,    forget quality = P(D' >= D) if both samples came from one distribution
+
+A high p-value is good forgetting (above 0.05 is read as success); a low one says that the models differ, not which of
+them knows more. It falls by orders of magnitude as questions are added: compare equal numbers only.
+
+Paper: Maini, Feng, Schwarzschild, Lipton, Kolter. TOFU: A Task of Fictitious Unlearning for LLMs.
+COLM 2024, arXiv:2401.06121.
+
+Checked: locuslab/tofu@bdc209e on recorded evaluation logs of four Llama-2-7b models (D and p, to 1e-9); scipy 1.17.1.
+
+Deviations: none in the definition. The authors test correct/wrong, OpenUnlearning wrong/correct plus 1e-10, we
+log(wrong/correct): the test depends on the order of values only. Where rounding makes the exact p-value 1 + 2e-16,
+scipy, and with it the authors' code, takes the asymptotic one (0.99996 for one case of 7 values); ours is 1. The oracle
+has to be trained on the matching retain set.
+"""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+from attrs import evolve, field, frozen
+from scipy import stats
+
+from unlearnkit.metrics.truth_ratio import TruthRatio
+from unlearnkit.protocols import Needs, Score, Seen
+
+_EXACT_UP_TO = 10_000
+
+
+class KSTest(NamedTuple):
+    """The largest distance of two empirical distribution functions, and how probable one as large is by chance."""
+
+    statistic: float
+    p_value: float
+
+
+def ks_test(first: Sequence[float], second: Sequence[float]) -> KSTest:
+    """Two-sided two-sample Kolmogorov-Smirnov test; neither sample may be empty or hold nan.
+
+    The p-value is exact up to 10 000 values per sample and asymptotic beyond, so that a number does not depend on which
+    of the two a library picks: they differ by a factor of two and more at small p. It underflows to 0 below 5e-324.
+    """
+    if max(len(first), len(second)) > _EXACT_UP_TO:
+        asymptotic = stats.ks_2samp(first, second, alternative="two-sided", method="asymp")
+        return KSTest(float(asymptotic.statistic), float(asymptotic.pvalue))
+    with warnings.catch_warnings(record=True) as fallback:
+        warnings.simplefilter("always", RuntimeWarning)
+        exact = stats.ks_2samp(first, second, alternative="two-sided", method="exact")
+    # scipy warns, and takes the asymptotic p-value, where rounding has lifted the exact one above 1.
+    return KSTest(float(exact.statistic), 1.0 if fallback else float(exact.pvalue))
+
+
+@frozen
+class ForgetQuality:
+    """p-value of `ks_test` between the truth ratios of a model and of the oracle. Higher: better forgotten.
+
+    Parts: `statistic` (D, in [0, 1]) and `log10_p`. A p-value that underflows counts there as the smallest float.
+
+    Attributes:
+        role: the forget set.
+        truth_ratio: roles of its right and wrong answers, and the model that is measured. Default: those of
+            `TruthRatio(role)`. Its aggregator is not used.
+        oracle: the model that was retrained without the forget set.
+    """
+
+    role: str = "forget"
+    truth_ratio: TruthRatio = field(kw_only=True)
+    oracle: str = field(default="oracle", kw_only=True)
+
+    @truth_ratio.default
+    def _of_role(self) -> TruthRatio:
+        return TruthRatio(self.role)
+
+    @property
+    def oracle_truth_ratio(self) -> TruthRatio:
+        return evolve(self.truth_ratio, of=self.oracle)
+
+    @property
+    def needs(self) -> Needs:
+        return self.truth_ratio.needs | self.oracle_truth_ratio.needs
+
+    def __call__(self, seen: Seen) -> Score:
+        model = _measured(self.truth_ratio.log_ratios(seen))
+        oracle = _measured(self.oracle_truth_ratio.log_ratios(seen))
+        if not model or not oracle:
+            return Score.not_measured(
+                f"the truth ratio could be measured on {len(model)} questions of the model and {len(oracle)} of the "
+                f"oracle {self.oracle!r}",
+                "forgetting",
+            )
+        test = ks_test(model, oracle)
+        log10_p = math.log10(max(test.p_value, math.ulp(0.0)))
+        return Score(test.p_value, "forgetting", n=len(model), parts={"statistic": test.statistic, "log10_p": log10_p})
+
+
+def _measured(log_ratios: Mapping[str, float]) -> list[float]:
+    return [value for value in log_ratios.values() if not math.isnan(value)]

@@ -1,0 +1,102 @@
+"""Greedy generation with any `Model`: a short loop over `hidden` and `head` with the model's opaque cache.
+
+Prompts are padded on the left, here and nowhere else. Masks and positions come from lengths, never from ids: the pad
+token is often the end token.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor, nn
+
+from unlearnkit.batch import Decode
+from unlearnkit.errors import DataError, NeedError
+from unlearnkit.protocols import Greedy, Model
+
+
+def generate(
+    model: Model,
+    prompts: Sequence[Tensor],
+    decoding: Greedy,
+    *,
+    end_tokens: frozenset[int],
+    decode: Decode | None = None,
+) -> tuple[tuple[int, ...], ...]:
+    """The new tokens of each prompt, without the end token.
+
+    A row is done at an end token, once its decoded continuation contains a stop string, or after `max_new_tokens`.
+    What a stop string ends is cut by `cut_at_stop` from the decoded text: a token may reach across it.
+
+    Args:
+        prompts: token ids of each prompt, [T] each, not padded. All are generated in one batch.
+        decoding: when to stop.
+        end_tokens: ids that end a row.
+        decode: token ids to text; needed for stop strings.
+
+    Raises:
+        DataError: an empty prompt.
+        NeedError: stop strings without `decode`.
+    """
+    if decoding.stop and decode is None:
+        raise NeedError(f"stop strings {decoding.stop} are looked for in text: pass `decode`, or leave `stop` empty.")
+    if empty := [number for number, prompt in enumerate(prompts) if not len(prompt)]:
+        raise DataError(f"prompt {empty[0]} is empty; generation needs at least one token to start from.")
+    if not prompts:
+        return ()
+    parameter = next(model.parameters(), None) if isinstance(model, nn.Module) else None
+    device = prompts[0].device if parameter is None else parameter.device
+
+    lengths = torch.tensor([len(prompt) for prompt in prompts], device=device)
+    width = int(lengths.max())
+    input_ids = torch.stack([nn.functional.pad(prompt.to(device), (width - len(prompt), 0)) for prompt in prompts])
+    position_ids = torch.arange(width, device=device) - (width - lengths)[:, None]
+    attention_mask = (position_ids >= 0).long()
+    position_ids = position_ids.clamp(min=0)
+
+    written: list[list[int]] = [[] for _ in prompts]
+    done = [False] * len(prompts)
+    # Not inference_mode: sharded parameters gathered in it could not be trained afterwards.
+    with torch.no_grad(), _evaluation_mode(model):
+        cache = model.new_cache()
+        for _ in range(decoding.max_new_tokens):
+            inputs = {"input_ids": input_ids, "attention_mask": attention_mask, "position_ids": position_ids}
+            chosen = model.head(model.hidden(inputs, cache=cache).final[:, -1]).argmax(-1)
+            for row, token in enumerate(chosen.tolist()):
+                if done[row]:
+                    continue
+                if token in end_tokens:
+                    done[row] = True
+                    continue
+                written[row].append(token)
+                if decode is not None and decoding.stop:
+                    text = decode(written[row])
+                    done[row] = any(string in text for string in decoding.stop)
+            if all(done):
+                break
+            # A row that is done goes on as ballast. Its position stands still, lest it outgrow a position table.
+            input_ids = chosen[:, None]
+            position_ids = position_ids[:, -1:] + 1 - torch.tensor(done, device=device).long()[:, None]
+            attention_mask = torch.cat([attention_mask, attention_mask.new_ones(len(prompts), 1)], dim=1)
+    return tuple(map(tuple, written))
+
+
+def cut_at_stop(text: str, stop: Sequence[str]) -> str:
+    """The text before the earliest stop string; all of it if there is none."""
+    starts = [start for string in stop if (start := text.find(string)) >= 0]
+    return text[: min(starts)] if starts else text
+
+
+@contextmanager
+def _evaluation_mode(model: Model) -> Iterator[None]:
+    """No dropout and no activation checkpointing (which would drop the cache); each module's mode is put back."""
+    modes = {module: module.training for module in model.modules()} if isinstance(model, nn.Module) else {}
+    for module in modes:
+        module.training = False
+    try:
+        yield
+    finally:
+        for module, mode in modes.items():
+            module.training = mode

@@ -1,0 +1,1 @@
+"""Adapter, anatomy, generation and toy models."""

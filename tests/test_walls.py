@@ -1,0 +1,98 @@
+"""Imports point one way, and a method knows nothing of devices, processes or files."""
+
+from __future__ import annotations
+
+import ast
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import unlearnkit
+
+ROOT = Path(unlearnkit.__path__[0])
+FOUNDATION = {"protocols", "batch", "statistics", "errors"}
+"""What a method may build on, beside its own folder."""
+
+OUT_OF_BOUNDS = {"distributed", "cuda", "device", "item", "pickle", "load", "save"}
+"""Devices, other ranks, host synchronisation and files belong to the engine."""
+
+
+def files(*folders: str) -> list[object]:
+    return [
+        pytest.param(path, id=f"{folder}.{path.stem}")
+        for folder in folders
+        for path in sorted((ROOT / folder).glob("*.py"))
+    ]
+
+
+def imports(path: Path) -> Iterator[str]:
+    """Full names of the modules a file imports, those imported inside functions included."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            yield from (name.name for name in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path.name} imports relative to itself"
+            if node.module == "unlearnkit":
+                yield from (f"unlearnkit.{name.name}" for name in node.names)
+            else:
+                yield str(node.module)
+
+
+def own_imports(path: Path) -> set[str]:
+    """The parts of the library a file imports: the first name after `unlearnkit`."""
+    return {name.split(".")[1] for name in imports(path) if name.startswith("unlearnkit.")}
+
+
+def spoken_names(path: Path) -> set[str]:
+    """Attributes, plain names, keyword arguments and imported names that occur in a file."""
+    names = set[str]()
+    for node in ast.walk(ast.parse(path.read_text())):
+        match node:
+            case ast.Attribute(attr=name) | ast.Name(id=name) | ast.keyword(arg=str(name)):
+                names.add(name)
+            case ast.Import(names=aliases) | ast.ImportFrom(names=aliases):
+                names |= {part for alias in aliases for part in alias.name.split(".")}
+    return names
+
+
+@pytest.mark.parametrize("path", files("objectives", "metrics"))
+def test_methods_and_metrics_import_only_what_lies_below_them(path: Path) -> None:
+    assert own_imports(path) <= FOUNDATION | {path.parent.name}
+
+
+@pytest.mark.parametrize("path", files("objectives"))
+def test_an_objective_needs_torch_and_attrs_only(path: Path) -> None:
+    packages = {name.split(".")[0] for name in imports(path)}
+    assert packages - sys.stdlib_module_names <= {"torch", "attrs", "unlearnkit"}
+
+
+@pytest.mark.parametrize("path", files("objectives"))
+def test_an_objective_never_speaks_of_devices_ranks_or_files(path: Path) -> None:
+    assert not spoken_names(path) & OUT_OF_BOUNDS
+
+
+@pytest.mark.parametrize(
+    ("module", "below"),
+    [
+        ("errors", set()),
+        ("statistics", set()),
+        ("protocols", {"errors"}),
+        ("batch", {"errors", "protocols"}),
+        ("testing", {"batch", "errors", "protocols"}),
+        ("catalog", set()),
+    ],
+)
+def test_the_foundation_knows_nothing_above_it(module: str, below: set[str]) -> None:
+    assert own_imports(ROOT / f"{module}.py") <= below
+
+
+@pytest.mark.parametrize(
+    "line",
+    ["torch.distributed.all_reduce(loss)", "loss.item()", "torch.zeros(3, device=place)", "from torch import cuda"],
+)
+def test_a_breach_is_noticed(line: str, tmp_path: Path) -> None:
+    path = tmp_path / "method.py"
+    path.write_text(line)
+    assert spoken_names(path) & OUT_OF_BOUNDS
