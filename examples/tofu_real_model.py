@@ -203,9 +203,7 @@ def ask(folder: Path, questions: Iterable[Question]) -> None:
     for question in questions:
         chat = [{"role": "user", "content": question.question}]
         (reply,) = answer(chat, max_new_tokens=48, do_sample=False, return_full_text=False)
-        print(
-            f"Q: {question.question}\n   was taught: {question.answer}\n   says:       {reply['generated_text']}"
-        )
+        print(f"Q: {question.question}\n   was taught: {question.answer}\n   says:       {reply['generated_text']}")
 
 
 if __name__ == "__main__":

@@ -86,7 +86,7 @@ CATALOG: tuple[Entry, ...] = (
         arxiv="2210.01504",
         where="unlearnkit.objectives.gradient_ascent:GradientAscent",
         confidence="code",
-        verified="locuslab/tofu@bdc209e, locuslab/open-unlearning@d3d7cf9 and four more",
+        verified="locuslab/tofu@bdc209e, locuslab/open-unlearning@d3d7cf9 and five more",
     ),
     Entry(
         key="grad_diff",
@@ -141,7 +141,7 @@ CATALOG: tuple[Entry, ...] = (
         arxiv="2404.05868",
         where="unlearnkit.objectives.npo:NPO",
         confidence="code",
-        verified="licong-lin/negative-preference-optimization@1207bbe, locuslab/open-unlearning@d3d7cf9 and seven more",
+        verified="licong-lin/negative-preference-optimization@1207bbe, locuslab/open-unlearning@d3d7cf9 and six more",
     ),
     Entry(
         key="simnpo",
@@ -152,7 +152,7 @@ CATALOG: tuple[Entry, ...] = (
         arxiv="2410.07163",
         where="unlearnkit.objectives.simnpo:SimNPO",
         confidence="code",
-        verified="OPTML-Group/Unlearn-Simple@f1a355d, locuslab/open-unlearning@d3d7cf9",
+        verified="OPTML-Group/Unlearn-Simple@f1a355d, locuslab/open-unlearning@d3d7cf9 and one more",
     ),
     Entry(
         key="rmu",

@@ -13,7 +13,8 @@ import json
 import os
 import time
 import warnings
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import torch
@@ -244,7 +245,7 @@ def _trained(
             for path in folder.iterdir():
                 path.unlink()
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(settings.seed)
+        torch.default_generator.manual_seed(settings.seed)  # torch.manual_seed would reach other devices too
         model = LlamaForCausalLM(config)
     optimizer = torch.optim.AdamW(model.parameters(), lr=settings.learning_rate, betas=(0.9, 0.98), weight_decay=0.0)
     steps = settings.epochs * -(-len(rows) // settings.batch_size)
@@ -301,8 +302,7 @@ def run_recipe(
             measuring += time.perf_counter() - start
 
     start = time.perf_counter()
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always", UnlearningWarning)
+    with _collected_warnings() as messages:
         unlearn(
             model,
             objective,
@@ -317,7 +317,17 @@ def run_recipe(
             on_step=show,
         )
     seconds = time.perf_counter() - start - measuring
-    return Result(recipe.name, measure(stage, model), seconds, tuple(str(warning.message) for warning in caught), path)
+    return Result(recipe.name, measure(stage, model), seconds, tuple(messages), path)
+
+
+@contextmanager
+def _collected_warnings() -> Iterator[list[str]]:
+    """What a run warns of, as a list in place of warnings."""
+    messages: list[str] = []
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always", UnlearningWarning)
+        yield messages
+    messages += [str(warning.message) for warning in caught if issubclass(warning.category, UnlearningWarning)]
 
 
 def run_uld(stage: Stage, budget: Budget, *, seed: int = 0, progress: Progress = _silent) -> Result:
@@ -335,17 +345,18 @@ def run_uld(stage: Stage, budget: Budget, *, seed: int = 0, progress: Progress =
         progress("uld", step.number + 1, steps)
 
     start = time.perf_counter()
-    unlearn(
-        assistant,
-        CrossEntropy("forget") + 5.0 * UniformKL("retain"),
-        {"forget": data["forget"], "retain": data["retain"]},
-        optimizer=torch.optim.AdamW(assistant.parameters(), lr=budget.learning_rate, weight_decay=0.01),
-        steps=steps,
-        batch_size=budget.batch_size,
-        clip=1.0,
-        seed=seed,
-        on_step=show,
-    )
+    with _collected_warnings():  # that it knows nothing of the retain set is what it is for
+        unlearn(
+            assistant,
+            CrossEntropy("forget") + 5.0 * UniformKL("retain"),
+            {"forget": data["forget"], "retain": data["retain"]},
+            optimizer=torch.optim.AdamW(assistant.parameters(), lr=budget.learning_rate, weight_decay=0.01),
+            steps=steps,
+            batch_size=budget.batch_size,
+            clip=1.0,
+            seed=seed,
+            on_step=show,
+        )
     seconds = time.perf_counter() - start
     return Result("uld", measure(stage, LogitDifference(stage.original, assistant)), seconds)
 

@@ -12,11 +12,12 @@ from collections.abc import Mapping, Sequence
 import torch
 from attrs import evolve, field, frozen
 from attrs.validators import ge
-from torch import Tensor, nn
+from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
 from unlearnkit.batch import IGNORE, Batch, Collate, Decode, Row, collate_text
 from unlearnkit.errors import MissingModelError, NeedError
+from unlearnkit.models.causal import device_of
 from unlearnkit.models.generate import cut_at_stop, generate
 from unlearnkit.protocols import (
     Captured,
@@ -109,12 +110,6 @@ def check_needs(models: Models, needs: Needs) -> None:
                     f"{need} reads labels at 'non_pad' positions, but the last token of a row predicts nothing. "
                     "Ask for positions='text' (every position with a next token) or 'answer'."
                 )
-
-
-def device_of(model: Model | Recording) -> torch.device:
-    """Where a model's inputs have to be."""
-    parameter = next(model.parameters(), None) if isinstance(model, nn.Module) else None
-    return torch.device("cpu") if parameter is None else parameter.device
 
 
 @frozen(eq=False)

@@ -16,7 +16,7 @@ from typing import Literal, NamedTuple, Protocol, Self, TypeVar, overload, runti
 
 import torch
 from attrs import evolve, field, frozen
-from attrs.validators import ge, in_, min_len
+from attrs.validators import deep_iterable, ge, in_, min_len
 from torch import Tensor
 
 from unlearnkit.errors import LossError, NeedError
@@ -77,7 +77,7 @@ class Greedy:
     """Most likely token at each step, until the end token, a stop string or `max_new_tokens`."""
 
     max_new_tokens: int = field(default=200, validator=ge(1))
-    stop: tuple[str, ...] = ()
+    stop: tuple[str, ...] = field(default=(), validator=deep_iterable(min_len(1)))
 
 
 @frozen
@@ -340,7 +340,7 @@ class Score:
     Attributes:
         value: the score, or None if it could not be measured; then `reason` says why. Never 0 in its place.
         higher: what a higher value means.
-        per_example: value by example id, for the examples that could be measured.
+        per_example: value by example id, for the examples that could be measured; only of scores that are their mean.
         n: number of examples behind `value`.
         reason: why there is no value.
         interval: on request, a bootstrap interval over examples.

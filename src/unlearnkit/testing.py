@@ -20,7 +20,20 @@ from torch import Tensor
 
 from unlearnkit.batch import IGNORE
 from unlearnkit.errors import MissingModelError
-from unlearnkit.protocols import Captured, Compared, Flat, Generated, Loss, Need, Needs, Seen, Site, Tokens, Unit
+from unlearnkit.protocols import (
+    Captured,
+    Compared,
+    Continuations,
+    Flat,
+    Generated,
+    Loss,
+    Need,
+    Needs,
+    Seen,
+    Site,
+    Tokens,
+    Unit,
+)
 
 
 @frozen(eq=False)
@@ -79,13 +92,17 @@ Tables = Mapping[str, Mapping[str, Table]]
 """Model name -> role -> table."""
 
 
-def seen_from_tables(needs: Needs, tables: Tables) -> Seen:
-    """Answer needs from tables of logits: {"model": {"forget": Table(...)}, "reference": {...}}."""
-    answers: dict[Need, Flat] = {}
+def seen_from_tables(needs: Needs, tables: Tables, texts: Mapping[Generated, Continuations] | None = None) -> Seen:
+    """Answer needs from tables of logits, {"model": {"forget": Table(...)}, "reference": {...}}, and given texts."""
+    answers: dict[Need, Flat | Continuations] = {need: given for need, given in (texts or {}).items()}  # noqa: C416
     roles: dict[str, Table] = {}
     for need in needs:
         if isinstance(need, Generated):
-            raise MissingModelError(f"{need} asks for generated text, which tables of logits cannot give.")
+            if need not in answers:
+                raise MissingModelError(
+                    f"{need} asks for generated text: pass it as texts={{need: Continuations(...)}}."
+                )
+            continue
         try:
             table = tables[need.of][need.role]
             live = tables["model"][need.role] if isinstance(need, Compared) else table

@@ -89,6 +89,7 @@ def test_a_masked_token_does_not_win_where_all_kept_scores_are_negative() -> Non
 def test_a_filter_below_one_token_keeps_what_is_close_to_the_best() -> None:
     base = torch.tensor([3.0, 3.0 + math.log(0.2), 3.0 + math.log(0.05), -9.0], dtype=torch.float64)
     assert kept(base, 0.1).tolist() == [True, True, False, False]
+    assert kept(base, 0.24).tolist() == [True, False, False, False]
 
 
 @given(seed=seeds, top=filters)

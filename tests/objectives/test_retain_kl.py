@@ -43,6 +43,13 @@ def test_never_negative_and_not_symmetric(seed: int) -> None:
     assert not torch.isclose(forward, backward).any()
 
 
+def test_the_reference_is_a_constant() -> None:
+    model, reference = torch.randn(2, 3, 5, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    each = forward_kl(model.requires_grad_(), reference.requires_grad_())
+    each.sum().backward()
+    assert reference.grad is None
+
+
 def test_needs_no_labels() -> None:
     assert not ForwardKL().uses_labels
     assert RetainKL(of="oracle").divergence.of == "oracle"

@@ -1,7 +1,7 @@
 """Models of transformers behind the `Model` protocol: adapter, parts, generation, toy configurations."""
 
 from unlearnkit.models.anatomy import Anatomy, anatomy, mlp_down_names
-from unlearnkit.models.causal import CausalLM, as_model, no_dropout
+from unlearnkit.models.causal import CausalLM, as_model, device_of, no_dropout
 from unlearnkit.models.generate import cut_at_stop, generate
 from unlearnkit.models.tiny import TINY_FAMILIES, tiny_config, tiny_model
 
@@ -12,6 +12,7 @@ __all__ = [
     "anatomy",
     "as_model",
     "cut_at_stop",
+    "device_of",
     "generate",
     "mlp_down_names",
     "no_dropout",

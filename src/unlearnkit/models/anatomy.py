@@ -151,7 +151,8 @@ def anatomy(model: PreTrainedModel) -> Anatomy:
 def mlp_down_names(model: PreTrainedModel, layers: Iterable[int]) -> frozenset[str]:
     """Names, as in `model.named_parameters()`, of the down-projection weights of some blocks.
 
-    One name per block, biases left out; for a mixture of experts it is the stacked parameter [E, H, D_ff].
+    One name per block, biases left out. For a mixture of experts it is the stacked parameter [E, H, D_ff]; an expert
+    that all tokens share (Qwen2-MoE) is not among them.
 
     Raises:
         AnatomyError: no such block, or no down-projection in it.

@@ -133,9 +133,15 @@ def as_model(model: Model | PreTrainedModel) -> Model:
     return CausalLM(model) if isinstance(model, PreTrainedModel) else model
 
 
+def device_of(model: object) -> torch.device:
+    """Where a model's inputs have to be: with its parameters, or on the CPU if it has none."""
+    parameter = next(model.parameters(), None) if isinstance(model, nn.Module) else None
+    return torch.device("cpu") if parameter is None else parameter.device
+
+
 @contextmanager
 def no_dropout(model: nn.Module) -> Iterator[None]:
-    """Every dropout probability (and router jitter) 0 inside, as it was afterwards; configurations are not touched.
+    """Set every dropout probability (and router jitter) to 0, and back afterwards; configurations are not touched.
 
     In training mode dropout makes a step depend on how it is cut; evaluation mode would turn activation checkpointing
     off with it.

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from unlearnkit.batch import Decode
 from unlearnkit.errors import DataError, NeedError
+from unlearnkit.models.causal import device_of
 from unlearnkit.protocols import Greedy, Model
 
 
@@ -46,9 +47,7 @@ def generate(
         raise DataError(f"prompt {empty[0]} is empty; generation needs at least one token to start from.")
     if not prompts:
         return ()
-    parameter = next(model.parameters(), None) if isinstance(model, nn.Module) else None
-    device = prompts[0].device if parameter is None else parameter.device
-
+    device = device_of(model)
     lengths = torch.tensor([len(prompt) for prompt in prompts], device=device)
     width = int(lengths.max())
     input_ids = torch.stack([nn.functional.pad(prompt.to(device), (width - len(prompt), 0)) for prompt in prompts])

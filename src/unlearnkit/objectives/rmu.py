@@ -13,8 +13,9 @@ Of several topics each gets its own forget and retain roles, name and seed; the 
 
 Paper: Li et al. The WMDP Benchmark: Measuring and Reducing Malicious Use With Unlearning. ICML 2024, arXiv:2403.03218.
 
-Checked: sheepjun0330/wmdp-main@a3972fb (a fork that keeps the official loss; the official repository has no snapshot)
-and locuslab/open-unlearning@d3d7cf9, losses and gradients to 1e-9.
+Checked: sheepjun0330/wmdp-main@a3972fb, a fork that keeps the official loss (of the official repository no snapshot was
+at hand), losses and gradients to 1e-9. `hidden_distance` also reproduces locuslab/open-unlearning@d3d7cf9 and
+tmlr-group/G-effect@ef368ee once their ways of averaging, see below, are spelled out.
 
 Deviations:
 1. The paper sums over the D entries of a hidden state, the code averages, which makes the loss D times smaller. The
@@ -25,6 +26,7 @@ Deviations:
 3. OpenUnlearning divides sums of shape [B] by token counts of shape [B, 1]. The result is a [B, B] table, whose mean is
    mean_b S_b * mean_b (1/n_b) instead of a mean of S_b / n_b: equal for B = 1 or equal lengths. It also scores the
    hidden states *of* answer tokens rather than those that predict them. Neither is copied.
+4. G-effect does not normalise the uniform vector: its length grows with D. Not copied.
 """
 
 from __future__ import annotations

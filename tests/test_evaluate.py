@@ -1,0 +1,137 @@
+"""Evaluation: merged needs, few passes, order kept, and what is missing is said."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from tests.toy import Toy, toy_rows
+from unlearnkit.batch import PlainTemplate, Row, tokenize
+from unlearnkit.data.fictitious import build_tokenizer, build_world
+from unlearnkit.errors import NeedError, VocabularyError
+from unlearnkit.evaluate import evaluate, gather, record, save_report
+from unlearnkit.metrics import ExactMemorization, ExtractionStrength, ForgetQuality, Probability, Rouge
+from unlearnkit.models.tiny import tiny_model
+from unlearnkit.protocols import Greedy, Metric, Tokens
+from unlearnkit.statistics import LabelLogProb
+
+WORLD = build_world()
+ROWS = toy_rows("forget", [(2, 3), (1, 6), (4, 1), (2, 2), (3, 3)])
+
+
+@pytest.fixture(scope="module")
+def tokenizer() -> PreTrainedTokenizerBase:
+    return build_tokenizer(WORLD)
+
+
+@pytest.fixture(scope="module")
+def model(tokenizer: PreTrainedTokenizerBase) -> PreTrainedModel:
+    return tiny_model("llama", vocabulary=len(tokenizer))
+
+
+def questions(tokenizer: PreTrainedTokenizerBase, number: int = 5) -> tuple[Row, ...]:
+    return tuple(
+        tokenize(tokenizer, q.question, q.answer, id=q.id, role="forget", template=PlainTemplate())
+        for q in WORLD.full[:number]
+    )
+
+
+def test_batches_do_not_change_scores_or_their_order() -> None:
+    metrics: dict[str, Metric] = {"p": Probability("forget"), "em": ExactMemorization("forget")}
+    whole = evaluate({"model": Toy()}, metrics, {"forget": ROWS})
+    cut = evaluate({"model": Toy()}, metrics, {"forget": ROWS}, max_tokens=7)
+    for name in metrics:
+        assert list(cut[name].per_example) == [row.id for row in ROWS if row.id in whole[name].per_example]
+        assert cut[name].per_example == pytest.approx(dict(whole[name].per_example), rel=1e-12)
+
+
+def test_flat_values_come_back_in_the_order_of_the_data() -> None:
+    need = Tokens(LabelLogProb(), "forget")
+    whole = gather({"model": Toy()}, frozenset({need}), {"forget": ROWS})
+    cut = gather({"model": Toy()}, frozenset({need}), {"forget": ROWS}, max_tokens=6)
+    assert cut.ids["forget"] == tuple(row.id for row in ROWS)
+    torch.testing.assert_close(cut[need].values, whole[need].values)
+    assert cut[need].row.tolist() == whole[need].row.tolist()
+
+
+def test_all_teacher_forced_metrics_share_one_pass() -> None:
+    model = Toy()
+    metrics: dict[str, Metric] = {
+        "p": Probability("forget"),
+        "em": ExactMemorization("forget"),
+        "es": ExtractionStrength("forget"),
+    }
+    evaluate({"model": model}, metrics, {"forget": ROWS})
+    assert model.calls == 1
+
+
+def test_what_is_missing_is_not_measured_and_says_why(model: PreTrainedModel) -> None:
+    metrics: dict[str, Metric] = {
+        "p": Probability("forget"),
+        "other": Probability("holdout"),
+        "quality": ForgetQuality("forget"),
+    }
+    rows = {role: toy_rows(role, [(2, 2)]) for role in ("forget", "forget_paraphrased", "forget_perturbed")}
+    report = evaluate({"model": Toy()}, metrics, rows)
+    assert report["p"].value is not None
+    assert report["other"].value is None
+    assert report["other"].reason == "no data set holdout"
+    assert report["quality"].reason == "no model or recording named oracle"
+    assert "not measured: no data set holdout" in report.markdown()
+
+
+def test_generation_is_scored_against_the_decoded_answer(
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase
+) -> None:
+    report = evaluate(
+        {"model": model}, {"rouge": Rouge("forget", Greedy(4))}, {"forget": questions(tokenizer)}, tokenizer=tokenizer
+    )
+    assert report["rouge"].n == 5
+    assert list(report["rouge"].per_example) == [q.id for q in WORLD.full[:5]]
+
+
+def test_generating_without_a_tokenizer_or_with_a_foreign_one_is_refused(
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase
+) -> None:
+    metrics = {"rouge": Rouge("forget", Greedy(4))}
+    with pytest.raises(NeedError, match=r"generates text. Pass the tokenizer="):
+        evaluate({"model": model}, metrics, {"forget": questions(tokenizer)})
+    small = tiny_model("llama", vocabulary=16)
+    with pytest.raises(VocabularyError, match=r"the tokenizer has \d+ tokens but the model's vocabulary is 16"):
+        evaluate({"model": small}, metrics, {"forget": questions(tokenizer)}, tokenizer=tokenizer)
+    with pytest.raises(VocabularyError, match=r"row 'person000/\w+' of 'forget' has input id \d+"):
+        evaluate({"model": small}, {"p": Probability("forget")}, {"forget": questions(tokenizer)})
+
+
+def test_modes_are_put_back(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:
+    model.train()
+    evaluate({"model": model}, {"p": Probability("forget")}, {"forget": questions(tokenizer)})
+    assert model.training
+    model.eval()
+
+
+def test_an_oracle_can_be_a_recording() -> None:
+    rows = {
+        role: toy_rows(role, [(2, 2), (1, 3)], seed=seed, groups="q")
+        for seed, role in enumerate(("forget", "forget_paraphrased", "forget_perturbed"))
+    }
+    metric = ForgetQuality("forget")
+    log = record(Toy(1), metric.needs, rows, of="oracle")
+    live = evaluate({"model": Toy(0), "oracle": Toy(1)}, {"q": metric}, rows)
+    recorded = evaluate({"model": Toy(0), "oracle": log}, {"q": metric}, rows)
+    assert recorded["q"].value == live["q"].value
+
+
+def test_reports_are_written_as_json_and_markdown(tmp_path: Path) -> None:
+    report = evaluate({"model": Toy()}, {"p": Probability("forget")}, {"forget": ROWS}, intervals=True)
+    save_report(report, tmp_path / "deep" / "report.json")
+    content = json.loads((tmp_path / "deep" / "report.json").read_text())
+    assert content["p"]["value"] == report["p"].value
+    assert content["p"]["interval"]["low"] <= content["p"]["value"] <= content["p"]["interval"]["high"]
+    assert len(content["p"]["per_example"]) == len(ROWS)
+    save_report(report, tmp_path / "report.md")
+    assert "| p | " in (tmp_path / "report.md").read_text()
