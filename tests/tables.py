@@ -49,7 +49,7 @@ def _read(path: Path) -> Recorded:
             case["loss"],
             {
                 role: torch.tensor(grad, dtype=torch.float64)
-                for role, grad in case["grad"].items()
+                for role, grad in case.get("grad", {}).items()
                 if grad is not None and role in tables[""]
             },
         )

@@ -67,10 +67,10 @@ class Settings:
     questions_per_person: int = 5
     forget_percent: Percent = 10
     hidden_size: int = 128
-    layers: int = 3
+    layers: int = 2
     epochs: int = field(default=24, validator=ge(1))
     batch_size: int = 32
-    learning_rate: float = 3e-3
+    learning_rate: float = 5e-3
     evaluated_retain: int = 50
 
 
@@ -222,7 +222,7 @@ def _trained(
     config = LlamaConfig(
         vocab_size=len(tokenizer),
         hidden_size=settings.hidden_size,
-        intermediate_size=4 * settings.hidden_size,
+        intermediate_size=2 * settings.hidden_size,
         num_hidden_layers=settings.layers,
         num_attention_heads=4,
         max_position_embeddings=128,

@@ -8,8 +8,10 @@ sequence weighted by W_b = 2 pi^beta / (pi^beta + pi_ref^beta): 1 at the referen
 Paper: Zhang, Lin, Bai, Mei. Negative Preference Optimization: From Catastrophic Collapse to Effective Unlearning.
 COLM 2024, arXiv:2404.05868.
 
-Checked: licong-lin/negative-preference-optimization@1207bbe, locuslab/open-unlearning@d3d7cf9 and
-OPTML-Group/Unlearn-Simple@f1a355d, losses and gradients to 1e-9.
+Checked: licong-lin/negative-preference-optimization@1207bbe, locuslab/open-unlearning@d3d7cf9,
+OPTML-Group/Unlearn-Simple@f1a355d, sail-sg/closer-look-LLM-unlearning@b622294, tmlr-group/G-effect@ef368ee,
+molereddy/Alternate-Preference-Optimization@c9b78bd, UCSB-NLP-Chang/ULD@858608c and
+princeton-pli/impossibility-unlearning@de1cc83, losses and gradients to 1e-9.
 
 Deviations: none on question answering. MUSE's code of the same name compares raw logits of the whole vocabulary,
 without labels or softmax (it changes when a constant is added to all logits); it is not offered here.

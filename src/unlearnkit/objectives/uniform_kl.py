@@ -17,6 +17,8 @@ padded. Here the mean is over real tokens, or over `positions`; the tests reprod
 
 from __future__ import annotations
 
+import math
+
 import torch
 from attrs import field, frozen
 from attrs.validators import in_
@@ -27,8 +29,7 @@ from unlearnkit.protocols import POSITIONS, Additive, Loss, Needs, Positions, Se
 
 def uniform_kl(logits: Tensor) -> Tensor:
     """KL of each next-token distribution from the uniform one, unreduced: [N, V] -> [N], in nats, >= 0."""
-    size = torch.tensor(logits.shape[-1], dtype=logits.dtype, device=logits.device)
-    return -size.log() - logits.log_softmax(-1).mean(-1)
+    return -math.log(logits.shape[-1]) - torch.log_softmax(logits, -1).mean(-1)
 
 
 @frozen
