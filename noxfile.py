@@ -26,14 +26,7 @@ def install(session: nox.Session, *what: str, groups: tuple[str, ...] = ()) -> N
 def tests(session: nox.Session) -> None:
     """Properties, conformance and end-to-end tests; `nox -s tests -- -k npo` runs one method's."""
     install(session, "-e", ".[plot]", groups=("test",))
-    session.run("pytest", "-m", "not slow", *session.posargs)
-
-
-@nox.session
-def slow(session: nox.Session) -> None:
-    """Tests that take minutes."""
-    install(session, "-e", ".[plot]", groups=("test",))
-    session.run("pytest", "-m", "slow", *session.posargs)
+    session.run("pytest", *session.posargs)
 
 
 @nox.session

@@ -23,7 +23,8 @@ def main() -> None:
     for entry in CATALOG:
         (folder / f"{entry.key}.md").write_text("\n".join(page(entry)) + "\n")
     (folder / "index.md").write_text("\n".join(index()) + "\n")
-    print(f"wrote {len(CATALOG)} pages and {folder / 'index.md'}")
+    (folder / "deviations.md").write_text("\n".join(deviations()) + "\n")
+    print(f"wrote {len(CATALOG)} pages, index.md and deviations.md to {folder}")
 
 
 def page(entry: Entry) -> Iterator[str]:
@@ -66,6 +67,18 @@ def index() -> Iterator[str]:
     yield "# Methods and metrics\n\n| | kind | paper | written from |\n|---|---|---|---|"
     for entry in CATALOG:
         yield f"| [{entry.name}]({entry.key}.md) | {entry.kind} | {cite(entry)} | {entry.confidence} |"
+
+
+def deviations() -> Iterator[str]:
+    """Where authors' code, papers and this library differ, method by method."""
+    yield "# Deviations\n\nWhere authors' code and papers differ, and what is done here: the end of each page's docstring.\n"
+    told = set()
+    for entry in CATALOG:
+        module = sys.modules[getattr(load(entry), "__module__", "")]
+        _, found, text = (inspect.getdoc(module) or "").partition("Deviations:")
+        if found and module.__name__ not in told:
+            told.add(module.__name__)
+            yield f"## {entry.name}\n\n```text\n{text.strip()}\n```\n"
 
 
 def cite(entry: Entry) -> str:

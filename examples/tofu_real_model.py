@@ -26,10 +26,12 @@ from transformers import (
     get_linear_schedule_with_warmup,
     pipeline,
 )
+from transformers.utils.logging import disable_progress_bar
 
 import unlearnkit as uk
 from unlearnkit.batch import as_role
 from unlearnkit.checkpoint import check_output
+from unlearnkit.errors import CheckpointError
 from unlearnkit.metrics import ExactMemorization, ExtractionStrength, Probability, Rouge, TruthRatio
 from unlearnkit.train import Step
 
@@ -46,21 +48,21 @@ class Question:
 
 METRICS: dict[str, uk.Metric] = {
     "forget_probability": Probability("forget"),
-    "forget_rouge": Rouge("forget", uk.Greedy(48)),
+    "forget_rouge": Rouge("forget", uk.Greedy(40)),
     "forget_exact_memorization": ExactMemorization("forget"),
     "forget_extraction_strength": ExtractionStrength("forget"),
     "forget_truth_ratio": TruthRatio("forget"),
     "retain_probability": Probability("retain"),
-    "retain_rouge": Rouge("retain", uk.Greedy(48)),
+    "retain_rouge": Rouge("retain", uk.Greedy(40)),
 }
 
 
 def main() -> None:
     """Learn, unlearn, measure, save, load again, ask."""
     options = parse()
-    check_output(options.out)
     start = time.perf_counter()
     model, tokenizer = load(options.model, download=options.download)
+    disable_progress_bar()  # transformers' own
 
     forgotten = read(options.tofu / "forget01_perturbed.json")[: options.forget]
     kept = read(options.tofu / "retain99.json")[: options.retain]
@@ -105,22 +107,26 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--out", type=Path, default=Path("results/tofu_real_model"), help="a new folder")
     parser.add_argument("--forget", type=int, default=40, help="questions to forget, of forget01's 40")
     parser.add_argument("--retain", type=int, default=40, help="questions to keep, of retain99's 3960")
-    parser.add_argument("--learn-epochs", type=int, default=6)
+    parser.add_argument("--learn-epochs", type=int, default=5)
     parser.add_argument("--learn-rate", type=float, default=3e-4)
     parser.add_argument("--unlearn-epochs", type=int, default=4)
     parser.add_argument("--unlearn-rate", type=float, default=5e-5)
-    return parser.parse_args()
+    options = parser.parse_args()
+    if not (options.tofu / "forget01_perturbed.json").is_file():
+        parser.error(f"{options.tofu} does not hold TOFU's JSON files. Name their folder with --tofu.")
+    try:
+        check_output(options.out)
+    except CheckpointError as used:
+        parser.error(str(used))
+    return options
 
 
 def load(source: str, *, download: bool) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
-    """A model in float32 and its tokenizer."""
+    """A model and its tokenizer."""
     path = Path(source)
     if path.suffix == ".gguf":
-        model, tokenizer = uk.load_model(path.parent, gguf_file=path.name)
-    else:
-        model, tokenizer = uk.load_model(source, download=download)
-    model.float()
-    return model, tokenizer
+        return uk.load_model(path.parent, gguf_file=path.name)
+    return uk.load_model(source, download=download)
 
 
 def read(path: Path) -> list[Question]:

@@ -44,6 +44,12 @@ def test_an_output_folder_in_use_is_refused_untouched(tmp_path: Path) -> None:
     save_model(tmp_path / "empty", tiny_model("llama"))
 
 
+def test_nothing_is_left_behind_when_saving_fails(tmp_path: Path) -> None:
+    with pytest.raises(TypeError):
+        save_model(tmp_path / "m", tiny_model("llama"), record={"not JSON": object()})
+    assert not list(tmp_path.iterdir())
+
+
 def test_broken_weights_are_named(tmp_path: Path) -> None:
     save_model(tmp_path / "m", tiny_model("llama", vocabulary=len(TOKENIZER)), TOKENIZER)
     weights = tmp_path / "m" / "model.safetensors"
@@ -52,6 +58,25 @@ def test_broken_weights_are_named(tmp_path: Path) -> None:
         weights.write_bytes(broken)
         with pytest.raises(CheckpointError, match=r"model.safetensors is truncated or no safetensors file"):
             load_model(tmp_path / "m")
+
+
+def test_weights_of_another_model_are_refused(tmp_path: Path) -> None:
+    for family in ("llama", "gpt2"):
+        save_model(tmp_path / family, tiny_model(family, vocabulary=len(TOKENIZER)), TOKENIZER)
+    (tmp_path / "gpt2" / "model.safetensors").replace(tmp_path / "llama" / "model.safetensors")
+    with pytest.raises(
+        CheckpointError, match=r"are another model's: \d+ tensors of LlamaForCausalLM are not among them"
+    ):
+        load_model(tmp_path / "llama")
+
+
+def test_pickled_weights_are_never_loaded(tmp_path: Path) -> None:
+    model = tiny_model("llama", vocabulary=len(TOKENIZER))
+    save_model(tmp_path / "m", model, TOKENIZER)
+    (tmp_path / "m" / "model.safetensors").rename(tmp_path / "m" / "adapter_model.safetensors")
+    torch.save(model.state_dict(), tmp_path / "m" / "pytorch_model.bin")
+    with pytest.raises(CheckpointError, match="no model can be loaded"):
+        load_model(tmp_path / "m")
 
 
 def test_folders_without_safetensors_and_unknown_ids_are_refused(tmp_path: Path) -> None:

@@ -82,6 +82,37 @@ def test_refusals_are_one_line_and_nothing_is_written(
     assert not (tmp_path / "new").exists()
 
 
+@pytest.mark.parametrize("option", [["--steps", "0"], ["--batch-size", "-1"], ["--max-tokens", "0"]])
+def test_numbers_that_make_no_sense_are_refused(
+    folder: Path, tmp_path: Path, option: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit):
+        main(arguments(folder, "unlearn", "--method", "ga", "--out", str(tmp_path / "new"), *option))
+    assert "is not above 0" in capsys.readouterr().err
+
+
+def test_nothing_to_evaluate(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["evaluate", "--model", str(folder / "model"), "--device", "cpu"]) == 2
+    assert "Pass --forget, --retain or both" in capsys.readouterr().err
+
+
+def test_plain_text_has_no_rouge(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "text.jsonl").write_text(json.dumps({"text": build_world().full[0].answer}))
+    command = [
+        "evaluate",
+        "--model",
+        str(folder / "model"),
+        "--device",
+        "cpu",
+        "--forget",
+        str(tmp_path / "text.jsonl"),
+    ]
+    assert main(command) == 0
+    printed = capsys.readouterr().out
+    assert "| forget_probability |" in printed
+    assert "rouge" not in printed
+
+
 def test_list_names_everything(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["list"]) == 0
     printed = capsys.readouterr().out

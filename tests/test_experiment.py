@@ -1,4 +1,4 @@
-"""The standard experiment, small: original and oracle are what they should be, and every metric tells them apart."""
+"""The standard experiment: original and oracle are what they should be, and every metric tells them apart."""
 
 from __future__ import annotations
 
@@ -7,11 +7,21 @@ from pathlib import Path
 import pytest
 
 from unlearnkit.evaluate import Report
-from unlearnkit.experiment import Budget, Settings, Stage, build_stage, controls, header, line, run_recipe, run_uld
+from unlearnkit.experiment import (
+    HERE,
+    Budget,
+    Settings,
+    Stage,
+    build_stage,
+    controls,
+    header,
+    line,
+    run_recipe,
+    run_uld,
+)
 from unlearnkit.plan import check_data
-from unlearnkit.recipes import recipe
 
-SETTINGS = Settings(people=40, hidden_size=64, layers=2, epochs=40)
+SETTINGS = Settings()
 
 
 @pytest.fixture(scope="module")
@@ -66,9 +76,8 @@ def test_utility_is_that_of_the_kept_data(reports: dict[str, Report]) -> None:
 
 
 def test_ascent_collapses_and_npo_with_a_retain_term_does_not(stage: Stage) -> None:
-    budget = Budget(steps=20)
-    ascent = run_recipe(stage, recipe("ga"), budget, look_at=[10])
-    npo = run_recipe(stage, recipe("npo_nll"), budget)
+    ascent = run_recipe(stage, HERE["ga"], Budget(), look_at=[10])
+    npo = run_recipe(stage, HERE["npo_nll"], Budget())
     assert value(ascent.report, "model_utility") < 0.1
     assert any("collapsing" in message for message in ascent.warnings)
     assert set(ascent.path) == {10}
@@ -78,7 +87,7 @@ def test_ascent_collapses_and_npo_with_a_retain_term_does_not(stage: Stage) -> N
 
 
 def test_a_decode_time_method_is_measured_like_any_model(stage: Stage, reports: dict[str, Report]) -> None:
-    uld = run_uld(stage, Budget(steps=30)).report
+    uld = run_uld(stage, Budget()).report
     assert value(uld, "forget_probability") < 0.5
     assert value(uld, "model_utility") > value(reports["original"], "model_utility") - 0.1
 

@@ -110,9 +110,12 @@ def test_equals_the_definition(
     if not rows:
         return
     models = {"model": Toy(0), "reference": Toy(1)}
+    seen = observe(models, rows, frozenset(needs), budget=HeadBudget() if kept else TINY)
     present = {row.role for row in rows}
+    for need in needs:
+        if need.role not in present:
+            assert seen[need].rows == len(seen[need].row) == len(seen[need].values) == 0
     asked: Needs = frozenset(need for need in needs if need.role in present)
-    seen = observe(models, rows, asked, budget=HeadBudget() if kept else TINY)
     of_role = {role: tables(models, rows, role) for role in present}
     plain = seen_from_tables(
         asked, {name: {role: found[name] for role, found in of_role.items()} for name in ("model", "reference")}

@@ -8,9 +8,11 @@ import pytest
 import torch
 
 from tests.toy import Toy, toy_rows
-from unlearnkit.batch import Row
+from unlearnkit.batch import PlainTemplate, Row, tokenize
+from unlearnkit.data.fictitious import build_tokenizer, build_world
 from unlearnkit.errors import NeedError, RecordingError
 from unlearnkit.evaluate import record
+from unlearnkit.models.tiny import tiny_model
 from unlearnkit.objectives.cross_entropy import CrossEntropy
 from unlearnkit.objectives.npo import NPO
 from unlearnkit.objectives.retain_kl import RetainKL
@@ -88,6 +90,24 @@ def test_missing_and_changed_examples_are_refused_by_name(recording: Recording) 
     changed = Row(first.id, "forget", {"input_ids": first.inputs["input_ids"] + 0}, first.labels.roll(1))
     with pytest.raises(RecordingError, match="'forget0' of 'forget' is not what the recording 'reference' was made on"):
         observe(models, [changed], NEEDS)
+
+
+def test_another_template_is_refused() -> None:
+    world = build_world()
+    tokenizer = build_tokenizer(world)
+    rows = {
+        template: tuple(
+            tokenize(tokenizer, q.question, q.answer, id=q.id, role="forget", template=template)
+            for q in world.forget(1)
+        )
+        for template in (PlainTemplate(), PlainTemplate(question_tag="", answer_tag=" "))
+    }
+    first, second = rows.values()
+    model = tiny_model("llama", vocabulary=len(tokenizer))
+    reference = record(model, NEEDS, {"forget": first})
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    with pytest.raises(RecordingError, match=r"is not what the recording 'reference' was made on: .* another template"):
+        unlearn(model, NPO(), {"forget": second}, optimizer=optimizer, steps=1, models={"reference": reference})
 
 
 def test_what_a_recording_cannot_serve_is_refused_before_the_first_step(recording: Recording) -> None:

@@ -14,6 +14,7 @@ import sys
 import time
 import warnings
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -27,16 +28,28 @@ from unlearnkit.catalog import CATALOG
 from unlearnkit.checkpoint import check_output, load_model, save_model
 from unlearnkit.data.jsonl import read_jsonl
 from unlearnkit.data.refusals import draw_refusal
-from unlearnkit.errors import UnlearnkitError
-from unlearnkit.evaluate import evaluate, save_report
-from unlearnkit.experiment import TITLE, Budget, Settings, build_stage, cache_folder, controls, header, line, run_recipe
+from unlearnkit.errors import DataError, UnlearnkitError
+from unlearnkit.evaluate import evaluate, record, save_report
+from unlearnkit.experiment import (
+    HERE,
+    TITLE,
+    Budget,
+    Settings,
+    build_stage,
+    cache_folder,
+    controls,
+    header,
+    line,
+    run_recipe,
+)
 from unlearnkit.metrics import ExactMemorization, ExtractionStrength, Probability, Rouge
 from unlearnkit.models.causal import CausalLM
+from unlearnkit.observe import prompt_length
 from unlearnkit.progress import Bars
-from unlearnkit.protocols import Greedy, Metric
+from unlearnkit.protocols import Greedy, Metric, Tokens
 from unlearnkit.provenance import run_record
 from unlearnkit.recipes import RECIPES, recipe
-from unlearnkit.recording import fingerprint
+from unlearnkit.recording import Recording, fingerprint
 from unlearnkit.train import Step, unlearn
 
 DEMO = ("ga", "npo_nll", "simnpo")
@@ -75,10 +88,12 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument("--retain", type=Path, help="JSONL of what is to be kept; most methods need it")
     run.add_argument("--method", required=True, choices=list(RECIPES))
     run.add_argument("--out", type=Path, required=True, help="new folder for the model and its run record")
-    run.add_argument("--steps", type=int, help="optimizer steps (default: five passes over the forget set)")
-    run.add_argument("--batch-size", type=int, default=8, help="forget examples per step")
-    run.add_argument("--max-tokens", type=int, default=4096, help="padded tokens per micro-batch: memory, not results")
-    run.add_argument("--learning-rate", type=float, default=1e-5)
+    run.add_argument("--steps", type=positive, help="optimizer steps (default: five passes over the forget set)")
+    run.add_argument("--batch-size", type=positive, default=8, help="forget examples per step")
+    run.add_argument(
+        "--max-tokens", type=positive, default=4096, help="padded tokens per micro-batch: memory, not results"
+    )
+    run.add_argument("--learning-rate", type=float, help="default: the literature's for the method, 1e-5 for most")
     run.add_argument("--clip", type=float, default=1.0, help="largest gradient norm")
     run.add_argument("--seed", type=int, default=0)
 
@@ -86,14 +101,20 @@ def _parser() -> argparse.ArgumentParser:
     _add_model(score)
     score.add_argument("--forget", type=Path, help="JSONL of what should be forgotten")
     score.add_argument("--retain", type=Path, help="JSONL of what should be known")
-    score.add_argument(
-        "--generate", type=int, default=64, metavar="N", help="tokens to generate for ROUGE; 0: no ROUGE"
-    )
-    score.add_argument("--max-tokens", type=int, default=4096, help="padded tokens per batch")
+    score.add_argument("--generate", type=positive, default=64, metavar="N", help="tokens to generate for ROUGE")
+    score.add_argument("--max-tokens", type=positive, default=4096, help="padded tokens per batch")
     score.add_argument("--out", type=Path, help="also write the report: .json with every example, or .md")
 
     commands.add_parser("list", help="what is implemented, and what it was checked against")
     return parser
+
+
+def positive(text: str) -> int:
+    """A whole number above 0, for argparse."""
+    number = int(text)
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"{number} is not above 0")
+    return number
 
 
 def _add_model(parser: argparse.ArgumentParser) -> None:
@@ -101,9 +122,9 @@ def _add_model(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--gguf-file", help="name of a GGUF file inside the folder")
     parser.add_argument("--download", action="store_true", help="allow the network")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
-    parser.add_argument("--keys", nargs="+", help="field names of prompt and answer, or of the text")
+    parser.add_argument("--keys", nargs="+", metavar="FIELD", help="field names of prompt and answer, or of the text")
     parser.add_argument("--template", choices=["auto", "plain"], default="auto", help="auto: the chat template, if any")
-    parser.add_argument("--max-length", type=int, default=512, help="tokens; longer examples are cut")
+    parser.add_argument("--max-length", type=positive, default=512, help="tokens; longer examples are cut")
 
 
 def _demo(options: argparse.Namespace) -> None:
@@ -114,7 +135,7 @@ def _demo(options: argparse.Namespace) -> None:
         for control in controls(stage):
             bars.say(line(control))
         for name in DEMO:
-            bars.say(line(run_recipe(stage, recipe(name), Budget(), seed=options.seed, progress=bars)))
+            bars.say(line(run_recipe(stage, HERE[name], Budget(), seed=options.seed, progress=bars)))
     print(f"\n{time.perf_counter() - start:.0f} s. All methods, a picture and results.json: python -m nox -s benchmark")
 
 
@@ -154,11 +175,16 @@ def _unlearn(options: argparse.Namespace) -> None:
     chosen = recipe(options.method)
     objective = chosen.objective(model)
     if "idk" in {need.role for need in objective.needs}:
-        data |= _read(options, tokenizer, template, {"idk": options.forget}, draw_refusal)
-    models = {}
-    if "reference" in {need.of for need in objective.needs}:
-        models["reference"] = copy.deepcopy(model).eval()
-    steps = options.steps or 5 * -(-len(data["forget"]) // options.batch_size)
+        data |= _read(options, tokenizer, template, {"idk": options.forget}, partial(draw_refusal, seed=options.seed))
+    models: dict[str, PreTrainedModel | Recording] = {}
+    of_reference = [need for need in objective.needs if need.of == "reference" and need.role in data]
+    if of_reference and all(isinstance(need, Tokens) for need in of_reference):
+        models["reference"] = record(model, frozenset(of_reference), data, max_tokens=options.max_tokens)
+    elif of_reference:
+        models["reference"] = copy.deepcopy(model)  # whole distributions or hidden states: no recording holds them
+    rate = chosen.learning_rate if options.learning_rate is None else options.learning_rate
+    epoch = -(-len(data["forget"]) // options.batch_size)
+    steps = 5 * epoch if options.steps is None else options.steps
     before, start = fingerprint(model), time.perf_counter()
     with tqdm(total=steps, desc=options.method) as bar:
 
@@ -170,7 +196,7 @@ def _unlearn(options: argparse.Namespace) -> None:
             model,
             objective,
             data,
-            optimizer=torch.optim.AdamW(chosen.parameters(model), lr=options.learning_rate, weight_decay=0.01),
+            optimizer=torch.optim.AdamW(chosen.parameters(model), lr=rate, weight_decay=0.01),
             steps=steps,
             models=models,
             batch_size=options.batch_size,
@@ -188,6 +214,7 @@ def _unlearn(options: argparse.Namespace) -> None:
                 **{name: str(value) if isinstance(value, Path) else value for name, value in vars(options).items()},
                 "objective": str(objective),
                 "steps": steps,
+                "learning_rate": rate,
                 "effective_batch": options.batch_size,
                 "template": str(template),
             },
@@ -204,12 +231,14 @@ def _unlearn(options: argparse.Namespace) -> None:
 def _evaluate(options: argparse.Namespace) -> None:
     model, tokenizer, template = _load(options)
     data = _read(options, tokenizer, template, {"forget": options.forget, "retain": options.retain})
+    if not data:
+        raise DataError("there is nothing to measure the model on. Pass --forget, --retain or both.")
     metrics: dict[str, Metric] = {}
     for role in data:
         metrics[f"{role}_probability"] = Probability(role)
         metrics[f"{role}_exact_memorization"] = ExactMemorization(role)
         metrics[f"{role}_extraction_strength"] = ExtractionStrength(role)
-        if options.generate:
+        if all(prompt_length(row) > 1 for row in data[role]):  # plain text has no prompt to continue
             metrics[f"{role}_rouge"] = Rouge(role, Greedy(options.generate))
     with Bars() as bars:
         report = evaluate(

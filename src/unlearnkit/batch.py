@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Protocol
 
 import torch
-from attrs import field, frozen
+from attrs import Attribute, field, frozen
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
@@ -37,8 +37,17 @@ class Row:
     id: str
     role: str
     inputs: Mapping[str, Tensor]
-    labels: Tensor
+    labels: Tensor = field()
     group: str = field()
+
+    @labels.validator
+    def _as_long_as_the_tokens(self, _: Attribute[Tensor], labels: Tensor) -> None:
+        tokens = self.inputs.get("input_ids")
+        if tokens is not None and tokens.shape != labels.shape:
+            raise DataError(
+                f"row {self.id!r} of {self.role!r} has input_ids of shape {tuple(tokens.shape)} and labels of shape "
+                f"{tuple(labels.shape)}; both are unbatched and of one length. Mark what is not supervised by {IGNORE}."
+            )
 
     @group.default
     def _own_group(self) -> str:
@@ -164,8 +173,12 @@ class ChatTemplate:
                 "this tokenizer's chat template does not write the prompt first and the answer after it, so the answer "
                 "cannot be located. Use a PlainTemplate, or a Template of your own."
             )
-        # What a template writes after the end-of-turn token (a line break, mostly) is never generated: not supervised.
-        return before, whole[len(before) :].rstrip()
+        # Some templates write something (an empty thought) before the answer: it belongs to the prompt. What they write
+        # after the end-of-turn token (a line break, mostly) is never generated: not supervised.
+        start = whole.find(answer.strip(), len(before))
+        if start < 0:
+            raise DataError(f"this tokenizer's chat template changes the answer {answer[:40]!r}. Use a PlainTemplate.")
+        return whole[:start], whole[start:].rstrip()
 
 
 def template_of(tokenizer: PreTrainedTokenizerBase) -> Template:
@@ -193,6 +206,11 @@ def tokenize(
         DataError: no answer token is left (empty answer, or a prompt that fills `max_length`).
     """
     before, after = template(prompt, answer)
+    if not tokenizer.is_fast:
+        raise DataError(
+            f"{type(tokenizer).__name__} is a slow tokenizer and does not say which characters a token covers, so the "
+            "answer cannot be located. Load the fast one: AutoTokenizer.from_pretrained(..., use_fast=True)."
+        )
     encoded = tokenizer(
         before + after,
         add_special_tokens=template.special_tokens,
@@ -202,11 +220,12 @@ def tokenize(
     ids: list[int] = list(encoded["input_ids"])
     supervised = [end > len(before) for _, end in encoded["offset_mapping"]]
     end_token = tokenizer.eos_token_id
-    if isinstance(end_token, int) and (not ids or ids[-1] != end_token):
+    special = tokenizer.added_tokens_decoder.get(ids[-1]) if ids else None
+    if special is not None and special.special:
+        supervised[-1] = True  # the template or the tokenizer has written an end token, the latter with an empty offset
+    elif isinstance(end_token, int):
         ids.append(end_token)
         supervised.append(True)
-    elif ids:
-        supervised[-1] = True  # an end token added by the tokenizer has an empty offset
     answered = any(end > len(before) for _, end in encoded["offset_mapping"][:max_length]) and answer.strip() != ""
     if not answered:
         raise DataError(
@@ -220,7 +239,13 @@ def tokenize(
 
 
 def tokenize_text(
-    tokenizer: PreTrainedTokenizerBase, text: str, *, id: str, role: str, max_length: int = 512
+    tokenizer: PreTrainedTokenizerBase,
+    text: str,
+    *,
+    id: str,
+    role: str,
+    group: str | None = None,
+    max_length: int = 512,
 ) -> tuple[Row, ...]:
     """Plain text, every token supervised but the first of each chunk: rows of at most `max_length` tokens, none lost.
 
@@ -236,7 +261,8 @@ def tokenize_text(
         input_ids = torch.tensor(ids[start : start + max_length])
         labels = input_ids.clone()
         labels[0] = IGNORE
-        rows.append(Row(f"{id}#{number}" if len(ids) > max_length else id, role, {"input_ids": input_ids}, labels))
+        name = f"{id}#{number}" if len(ids) > max_length else id
+        rows.append(Row(name, role, {"input_ids": input_ids}, labels, group=name if group is None else group))
     return tuple(rows)
 
 

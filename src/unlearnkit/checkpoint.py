@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Protocol
 
 from safetensors import SafetensorError, safe_open
-from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 from unlearnkit.errors import CheckpointError
 
@@ -51,13 +51,16 @@ def save_model(
     partial = folder.with_name(folder.name + ".partial")
     shutil.rmtree(partial, ignore_errors=True)
     parts: list[_Saves] = [model, *([tokenizer] if tokenizer is not None else [])]
-    for part in parts:
-        part.save_pretrained(str(partial))
-    if record is not None:
-        (partial / RECORD).write_text(json.dumps(record, indent=1))
-    if folder.exists():
-        folder.rmdir()
-    partial.replace(folder)
+    try:
+        for part in parts:
+            part.save_pretrained(str(partial))
+        if record is not None:
+            (partial / RECORD).write_text(json.dumps(record, indent=1))
+        if folder.exists():
+            folder.rmdir()
+        partial.replace(folder)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
 
 
 def load_model(
@@ -67,7 +70,7 @@ def load_model(
 
     Args:
         source: a Hugging Face folder, or the id of a model on the hub or in its local cache.
-        gguf_file: name of a GGUF file inside the folder; needs the `gguf` package.
+        gguf_file: name of a GGUF file inside the folder, dequantised on loading; needs `unlearnkit[gguf]`.
         download: allow transformers to use the network.
 
     Raises:
@@ -86,15 +89,35 @@ def load_model(
             raise CheckpointError(
                 f"{folder} holds no file {gguf_file!r}; it has {sorted(p.name for p in folder.iterdir())}."
             )
-    options: dict[str, str] = {} if gguf_file is None else {"gguf_file": gguf_file}
+    where: dict[str, str | bool] = {"local_files_only": not download}
+    dequantised = {}
+    if gguf_file is not None:
+        where["gguf_file"] = gguf_file
+        dequantised = {"quantization_config": GgufConfig(dequantize=True)}
     try:
-        tokenizer = AutoTokenizer.from_pretrained(str(source), local_files_only=not download, **options)
-        model = AutoModelForCausalLM.from_pretrained(str(source), local_files_only=not download, **options)
+        tokenizer = AutoTokenizer.from_pretrained(str(source), **where)
+        loaded: object = AutoModelForCausalLM.from_pretrained(
+            str(source), **where, **dequantised, use_safetensors=gguf_file is None, output_loading_info=True
+        )
     except OSError as missing:
         raise CheckpointError(
             f"no model can be loaded from {source!r}: {str(missing).splitlines()[0]} "
             + ("" if download else "Nothing was downloaded: allow it with download=True (--download).")
         ) from missing
+    except (ImportError, ValueError) as unreadable:
+        if gguf_file is None:
+            raise
+        raise CheckpointError(
+            f"{folder / gguf_file} cannot be read: {str(unreadable).splitlines()[0]} "
+            "GGUF files need more packages: pip install 'unlearnkit[gguf]'."
+        ) from unreadable
+    assert isinstance(loaded, tuple)
+    model, loading = loaded
+    if missing_keys := sorted(loading["missing_keys"]):
+        raise CheckpointError(
+            f"the weights in {source!r} are another model's: {len(missing_keys)} tensors of {type(model).__name__} are not "
+            f"among them, {missing_keys[0]} for one. Put the weights beside the config.json they were saved with."
+        )
     assert isinstance(model, PreTrainedModel)
     assert isinstance(tokenizer, PreTrainedTokenizerBase)
     return model, tokenizer

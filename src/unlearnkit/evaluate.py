@@ -14,8 +14,8 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from unlearnkit.batch import Collate, Decode, Row, check_tokenizer, check_vocabulary, collate_text
 from unlearnkit.errors import DataError, NeedError
 from unlearnkit.metrics.intervals import with_interval
-from unlearnkit.models.causal import as_model
-from unlearnkit.observe import HeadBudget, Models, check_needs, concatenate, continuations, observe
+from unlearnkit.models.causal import as_model, evaluation_mode
+from unlearnkit.observe import HeadBudget, Models, check_needs, concatenate, continuations, observe, prompt_length
 from unlearnkit.plan import check_data, cut
 from unlearnkit.protocols import (
     Continuations,
@@ -50,8 +50,9 @@ class Report:
         lines = ["| metric | value | n | higher means | interval |", "|---|---|---|---|---|"]
         for name, score in self.scores.items():
             value = f"{score.value:.4g}" if score.value is not None else f"not measured: {score.reason}"
+            higher = f"more {score.higher}" if score.higher else ""
             interval = f"{score.interval.low:.4g} … {score.interval.high:.4g}" if score.interval else ""
-            lines.append(f"| {name} | {value} | {score.n} | more {score.higher} | {interval} |")
+            lines.append(f"| {name} | {value} | {score.n} | {higher} | {interval} |")
         return "\n".join(lines)
 
     def as_json(self, *, per_example: bool = True) -> str:
@@ -120,10 +121,13 @@ def evaluate(
     scores = {}
     for name, metric in metrics.items():
         if name in reasons:
-            scores[name] = Score.not_measured(reasons[name], "knowledge")
-        else:
+            scores[name] = Score.not_measured(reasons[name])
+            continue
+        try:
             score = metric(seen)
-            scores[name] = with_interval(score) if intervals else score
+        except DataError as refused:  # data sets that do not fit together; the other metrics are not lost
+            score = Score.not_measured(str(refused))
+        scores[name] = with_interval(score) if intervals else score
     return Report(scores)
 
 
@@ -146,6 +150,9 @@ def gather(
     check_data(rows_of)
     check_needs(models, needs)
     generated = [need for need in needs if isinstance(need, Generated)]
+    for need in generated:
+        for row in rows_of[need.role]:
+            prompt_length(row)  # refuses a row without a prompt
     if generated and tokenizer is None:
         raise NeedError(f"{generated[0]} generates text. Pass the tokenizer=... that decodes it.")
     for model in models.values():
@@ -155,7 +162,7 @@ def gather(
             for rows in rows_of.values():
                 check_vocabulary(rows, model.vocabulary)
     answers: dict[Need, Flat | Continuations] = {}
-    with torch.no_grad(), _EvaluationMode(models):
+    with torch.no_grad(), evaluation_mode(*models.values()):
         for role in roles:
             of_role: Needs = frozenset(need for need in needs if need.role == role and not isinstance(need, Generated))
             if of_role:
@@ -236,22 +243,6 @@ def _missing(metric: Metric, models: Models, data: Mapping[str, Dataset[Row]]) -
     return None
 
 
-class _EvaluationMode:
-    """All live models in evaluation mode, as they were afterwards."""
-
-    def __init__(self, models: Models) -> None:
-        self.modules = [model for model in models.values() if isinstance(model, nn.Module)]
-
-    def __enter__(self) -> None:
-        self.modes = [module.training for module in self.modules]
-        for module in self.modules:
-            module.eval()
-
-    def __exit__(self, *_: object) -> None:
-        for module, mode in zip(self.modules, self.modes, strict=True):
-            module.train(mode)
-
-
 def _pass(
     models: Models,
     needs: Needs,
@@ -265,12 +256,22 @@ def _pass(
     parts, order, done = [], [], 0
     place = {row.id: number for number, row in enumerate(rows)}
     for piece in cut(rows, max_tokens):
-        parts.append(observe(models, piece, needs, collate=collate, budget=budget))
+        parts.append(on_cpu(observe(models, piece, needs, collate=collate, budget=budget)))
         order += [place[row.id] for row in piece]
         done += len(piece)
         if progress is not None:
             progress(piece[0].role, done, len(rows))
     return _reordered(concatenate(parts), torch.tensor(order))
+
+
+def on_cpu(seen: Seen) -> Seen:
+    """The same answers in main memory: a data set's need not lie on the device, where metrics may lack float64."""
+    answers: dict[Need, Flat | Continuations] = {}
+    for need in seen.answers:
+        if not isinstance(need, Generated):
+            flat = seen[need]
+            answers[need] = Flat(flat.values.cpu(), flat.row.cpu(), flat.rows)
+    return evolve(seen, answers=answers)
 
 
 def _reordered(seen: Seen, order: torch.Tensor) -> Seen:
@@ -279,7 +280,7 @@ def _reordered(seen: Seen, order: torch.Tensor) -> Seen:
     for need in seen.answers:
         if not isinstance(need, Generated):
             flat = seen[need]
-            row, where = order.to(flat.row.device)[flat.row].sort(stable=True)
+            row, where = order[flat.row].sort(stable=True)
             answers[need] = Flat(flat.values[where], row, flat.rows)
     return evolve(seen, answers=answers)
 

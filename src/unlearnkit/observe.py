@@ -78,12 +78,16 @@ def observe(
     for need in token_needs:
         source = models[need.of]
         if isinstance(source, Recording):
-            recorded = source.serve(need, of_role[need.role])
-            device = device_of(models["model"]) if "model" in models else recorded.values.device
-            answers[need] = evolve(recorded, values=recorded.values.to(device), row=recorded.row.to(device))
+            answers[need] = source.serve(need, of_role[need.role])
         else:
             live.append(need)
     answers.update(_run(models, rows, live, collate, budget))
+    # All answers on one device: formulas combine those of several models.
+    device = device_of(models["model"]) if "model" in models else torch.device("cpu")
+    for need in token_needs:
+        flat = answers[need]
+        assert isinstance(flat, Flat)
+        answers[need] = Flat(flat.values.to(device), flat.row.to(device), flat.rows)
     return Seen(
         answers,
         ids={role: tuple(row.id for row in chosen) for role, chosen in of_role.items()},
@@ -287,7 +291,7 @@ def continuations(
 
     References are decoded from the supervised tokens, so that both texts go through the same tokenizer.
     """
-    prompts = [row.inputs["input_ids"][: _prompt_length(row)] for row in rows]
+    prompts = [row.inputs["input_ids"][: prompt_length(row)] for row in rows]
     with torch.no_grad():
         new = generate(model, prompts, need.decoding, end_tokens=end_tokens, decode=decode)
     return Continuations(
@@ -296,7 +300,12 @@ def continuations(
     )
 
 
-def _prompt_length(row: Row) -> int:
+def prompt_length(row: Row) -> int:
+    """How many tokens precede the first supervised one.
+
+    Raises:
+        NeedError: none, or nothing is supervised.
+    """
     supervised = (row.labels != IGNORE).nonzero()
     if not len(supervised) or not int(supervised[0]):
         raise NeedError(

@@ -1,7 +1,7 @@
 """Which rows make up a global step, and how it is cut into micro-batches.
 
 Everything here is a pure function of the data, the seed and the step number: no generator state, no rank. So any
-process can plan the whole step, a resumed run continues where it stopped, and the same pairs meet at any world size.
+process can plan any step of a run by itself, and the same pairs meet whatever the batch size.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ class Sampler:
                     f"pairing names the role {role!r}, which has no data set; there are {sorted(self.data)}."
                 )
         for role, groups in self._groups.items():
-            for row in self._rows(self.primary) if self._pairing(role) == "same_group" else ():
+            for row in self._rows(self.primary) if self._pairings[role] == "same_group" else ():
                 if row.group not in groups:
                     raise DataError(
                         f"row {row.id!r} of {self.primary!r} has group {row.group!r}, but {role!r} has no row of that "
@@ -73,14 +73,20 @@ class Sampler:
         return -(-len(self.data[self.primary]) // self.batch_size)
 
     def step(self, number: int) -> tuple[Row, ...]:
-        """The rows of global step `number`, counted from 0: each primary row followed by its partners."""
+        """The rows of global step `number`, counted from 0: each primary row followed by its partners.
+
+        A "same_group" partner of several primary rows is there once.
+        """
         epoch, place = divmod(number, self.steps_per_epoch)
         order = self._order(epoch)[place * self.batch_size : (place + 1) * self.batch_size]
         rows = []
         for index in order:
             primary = self.data[self.primary][index]
             rows.append(primary)
-            rows += [self._partner(role, index, primary, epoch) for role in self.data if role != self.primary]
+            for role in self._pairings:
+                partner = self._partner(role, index, primary, epoch)
+                if self._pairings[role] != "same_group" or partner not in rows:  # two primaries can share a partner
+                    rows.append(partner)
         return tuple(rows)
 
     def _order(self, epoch: int) -> list[int]:
@@ -90,7 +96,7 @@ class Sampler:
 
     def _partner(self, role: str, index: int, primary: Row, epoch: int) -> Row:
         data = self.data[role]
-        match self._pairing(role):
+        match self._pairings[role]:
             case "uniform":
                 return data[keyed_draw(len(data), self.seed, epoch, role, primary.id)]
             case "fixed_by_index":
@@ -101,11 +107,13 @@ class Sampler:
                 members = self._groups[role][primary.group]
                 return data[members[keyed_draw(len(members), self.seed, epoch, role, primary.id)]]
 
-    def _pairing(self, role: str) -> Pairing:
-        if role in self.pairing:
-            return self.pairing[role]
+    @cached_property
+    def _pairings(self) -> dict[str, Pairing]:
         mine = {row.group for row in self._rows(self.primary)}
-        return "same_group" if mine <= self._groups[role].keys() else "uniform"
+        default: dict[str, Pairing] = {
+            role: "same_group" if mine <= groups.keys() else "uniform" for role, groups in self._groups.items()
+        }
+        return default | dict(self.pairing)
 
     def _rows(self, role: str) -> Sequence[Row]:
         data = self.data[role]

@@ -246,7 +246,10 @@ class Loss:
 
 @runtime_checkable
 class Objective(Protocol):
-    """Says what it needs, and turns it into a loss. A class of yours satisfies this without inheriting anything."""
+    """Says what it needs, and turns it into a loss. A class of yours satisfies this without inheriting anything.
+
+    It may be called on a part of a step in which a role has no rows, and returns the same terms then.
+    """
 
     @property
     def needs(self) -> Needs: ...
@@ -339,7 +342,7 @@ class Score:
 
     Attributes:
         value: the score, or None if it could not be measured; then `reason` says why. Never 0 in its place.
-        higher: what a higher value means.
+        higher: what a higher value means; None where nothing was measured at all.
         per_example: value by example id, for the examples that could be measured; only of scores that are their mean.
         n: number of examples behind `value`.
         reason: why there is no value.
@@ -348,7 +351,7 @@ class Score:
     """
 
     value: float | None
-    higher: Direction
+    higher: Direction | None
     per_example: Mapping[str, float] = field(factory=dict)
     n: int = field(default=0, validator=ge(0), kw_only=True)
     reason: str | None = field(default=None, kw_only=True)
@@ -356,7 +359,7 @@ class Score:
     parts: Mapping[str, float] = field(factory=dict, kw_only=True)
 
     @classmethod
-    def not_measured(cls, reason: str, higher: Direction) -> Self:
+    def not_measured(cls, reason: str, higher: Direction | None = None) -> Self:
         return cls(None, higher, reason=reason)
 
     @classmethod

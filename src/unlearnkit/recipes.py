@@ -37,11 +37,13 @@ class Recipe:
         name: what it is called.
         objective: makes the objective for a model (RMU wants to know its width and depth).
         trains: the names of the parameters it trains; None: all.
+        learning_rate: the literature's, for models of billions of parameters.
     """
 
     name: str
     objective: Callable[[PreTrainedModel], Objective]
     trains: Callable[[PreTrainedModel], frozenset[str]] | None = None
+    learning_rate: float = 1e-5
 
     def parameters(self, model: PreTrainedModel) -> list[nn.Parameter]:
         """What the optimizer should hold."""
@@ -63,7 +65,8 @@ def _rmu(model: PreTrainedModel) -> Objective:
     return RMU(layer=rmu_layer(model), hidden_size=width)
 
 
-def _rmu_parameters(model: PreTrainedModel) -> frozenset[str]:
+def rmu_parameters(model: PreTrainedModel) -> frozenset[str]:
+    """The down-projections of the block that is steered and of the two before it."""
     layer = rmu_layer(model)
     return mlp_down_names(model, range(max(0, layer - 2), layer + 1))
 
@@ -80,7 +83,7 @@ RECIPES: Mapping[str, Recipe] = {
         Recipe("simnpo", lambda _: 0.125 * SimNPO() + CrossEntropy("retain")),
         Recipe("idk_nll", lambda _: IdkNLL()),
         Recipe("dpo_idk", lambda _: DPO() + CrossEntropy("retain")),
-        Recipe("rmu", _rmu, _rmu_parameters),
+        Recipe("rmu", _rmu, rmu_parameters, learning_rate=5e-5),
     )
 }
 """Every recipe by name, with the literature's default hyper-parameters."""

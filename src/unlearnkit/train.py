@@ -21,10 +21,10 @@ from torch.optim.lr_scheduler import LRScheduler
 from transformers import PreTrainedModel
 
 from unlearnkit.batch import Collate, Row, check_vocabulary, collate_text, count
-from unlearnkit.errors import DataError, GradientError, NonFiniteError, UnlearningWarning
-from unlearnkit.models.causal import as_model, no_dropout
+from unlearnkit.errors import DataError, GradientError, MissingModelError, NonFiniteError, UnlearningWarning
+from unlearnkit.models.causal import as_model, device_of, evaluation_mode, no_dropout
 from unlearnkit.observe import HeadBudget, Models, check_needs, concatenate, observe
-from unlearnkit.plan import Pairing, Sampler, cut
+from unlearnkit.plan import Pairing, Sampler, check_data, cut
 from unlearnkit.protocols import (
     Compared,
     Dataset,
@@ -203,7 +203,7 @@ def unlearn(
         clip: largest global gradient norm, if any.
         dropout: keep the model's dropout. Off by default, so that a step's gradient does not depend on how it is cut.
         master_weights: hold half-precision parameters in float32 during the run (computing in half precision by
-            autocast) and round once at the end; otherwise small updates are lost to rounding.
+            autocast in bfloat16) and round once at the end; otherwise small updates are lost to rounding.
         collate, budget: see `observe`.
         on_step: called after each step, for progress bars and logs.
 
@@ -222,17 +222,26 @@ def unlearn(
     every: dict[str, Model | Recording] = {"model": wrapped}
     for name, other in (models or {}).items():
         every[name] = other if isinstance(other, Recording) else as_model(other)
+        _check_apart(name, every[name], wrapped)
     sampler = _sampler(objective, data, primary, batch_size, pairing or {}, seed)
     check_needs(every, objective.needs)
     _check_recordings(every, objective, data)
-    watched = {role: _probe_rows(data[role]) for role in ("forget", "retain") if role in data}
+    watched_data = {role: data[role] for role in ("forget", "retain") if role in data}
+    check_data(watched_data)
+    watched = {role: _probe_rows(rows) for role, rows in watched_data.items()}
     for rows in (*sampler.data.values(), *watched.values()):
         check_vocabulary((rows[index] for index in range(len(rows))), wrapped.vocabulary)
     parameters = _parameters(optimizer, wrapped)
 
     engine = Engine(models=every, max_tokens=max_tokens, collate=collate, budget=budget)
     history: list[Step] = []
-    with _only_trained(wrapped, parameters), _precision(wrapped, master_weights), _training(wrapped, dropout):
+    others = (other for name, other in every.items() if name != "model" and not isinstance(other, Recording))
+    with (
+        evaluation_mode(*others),
+        _only_trained(wrapped, parameters),
+        _precision(wrapped, master_weights),
+        _training(wrapped, dropout),
+    ):
         probes = _Probes(engine, watched)
         probes.look(0)
         for number in range(steps):
@@ -245,6 +254,7 @@ def unlearn(
             first = rate > 0 and all(step.learning_rate == 0 for step in history)  # a warm-up begins at 0
             before = _samples(parameters) if first else []
             optimizer.step()
+            torch.clear_autocast_cache()  # or every later step would compute with the weights of this one
             if first:
                 _warn_of_lost_updates(before, parameters)
             if scheduler is not None:
@@ -299,6 +309,16 @@ def _check_recordings(models: Models, objective: Objective, data: Mapping[str, D
             source.serve(need, [rows[index] for index in range(len(rows))])
 
 
+def _check_apart(name: str, other: Model | Recording, model: nn.Module) -> None:
+    """Refuse a reference that would be trained along."""
+    mine = {id(parameter) for parameter in model.parameters()}
+    if isinstance(other, nn.Module) and any(id(parameter) in mine for parameter in other.parameters()):
+        raise MissingModelError(
+            f"models[{name!r}] shares parameters with the model that is trained, so it would change with it. "
+            "Pass copy.deepcopy(model), or record(model, objective.needs, data)."
+        )
+
+
 def _parameters(optimizer: Optimizer, model: nn.Module) -> dict[str, nn.Parameter]:
     """The optimizer's parameters by name."""
     names = {parameter: name for name, parameter in model.named_parameters()}
@@ -330,15 +350,17 @@ def _only_trained(model: nn.Module, parameters: Mapping[str, nn.Parameter]) -> I
 
 @contextmanager
 def _precision(model: nn.Module, master_weights: bool) -> Iterator[None]:
-    """Hold a half-precision model in float32 and compute in half precision; round once at the end."""
-    half = next((parameter.dtype for parameter in model.parameters() if parameter.dtype in HALF), None)
-    if half is None or not master_weights:
+    """Hold a half-precision model in float32 and compute in bfloat16; round once at the end.
+
+    Models in float16 compute in bfloat16 too: float16 gradients would underflow without loss scaling.
+    """
+    if not master_weights or not any(parameter.dtype in HALF for parameter in model.parameters()):
         yield
         return
     types = {name: tensor.dtype for name, tensor in [*model.named_parameters(), *model.named_buffers()]}
     model.float()
     try:
-        with torch.autocast(next(model.parameters()).device.type, dtype=half):
+        with torch.autocast(device_of(model).type, dtype=torch.bfloat16):
             yield
     finally:
         for name, tensor in [*model.named_parameters(), *model.named_buffers()]:
@@ -426,7 +448,7 @@ class _Probes:
             with torch.no_grad():
                 models: Models = {"model": self.engine.models["model"]}
                 seen = observe(models, rows, frozenset({need}), collate=self.engine.collate, budget=self.engine.budget)
-            self.seen[role][step] = -float(seen[need].values.double().mean())
+            self.seen[role][step] = -float(seen[need].values.cpu().double().mean())
         retain = self.seen.get("retain", {})
         if retain and retain[step] > retain[0] + 1.0 and not self.warned:
             self.warned = True

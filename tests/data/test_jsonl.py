@@ -11,7 +11,9 @@ from transformers import PreTrainedTokenizerBase
 from unlearnkit.batch import IGNORE, PlainTemplate, Row
 from unlearnkit.data.fictitious import build_tokenizer, build_world
 from unlearnkit.data.jsonl import KEYS, read_jsonl
+from unlearnkit.data.refusals import draw_refusal
 from unlearnkit.errors import DataError
+from unlearnkit.plan import Sampler
 
 WORLD = build_world()
 FIRST = WORLD.full[0]
@@ -68,6 +70,32 @@ def test_a_bad_line_is_named(tmp_path: Path, tokenizer: PreTrainedTokenizerBase,
     good = json.dumps({"question": FIRST.question, "answer": FIRST.answer})
     with pytest.raises(DataError, match=message):
         read(tmp_path / "f.jsonl", f"{good}\n{line}\n", tokenizer)
+
+
+def test_equal_line_numbers_of_two_files_do_not_pair(tmp_path: Path, tokenizer: PreTrainedTokenizerBase) -> None:
+    """All of the retain file is used, and refusals, read from the forget file again, find their questions."""
+    data = {}
+    for role, questions in (("forget", WORLD.full[:3]), ("retain", WORLD.full[3:23])):
+        lines = "\n".join(json.dumps({"question": q.question, "answer": q.answer}) for q in questions)
+        (tmp_path / f"{role}.jsonl").write_text(lines)
+    for role, file in (("forget", "forget"), ("retain", "retain"), ("idk", "forget")):
+        data[role] = read_jsonl(
+            tmp_path / f"{file}.jsonl",
+            role=role,
+            tokenizer=tokenizer,
+            template=PlainTemplate(),
+            answer=draw_refusal if role == "idk" else None,
+        )
+    sampler = Sampler(data=data, primary="forget", batch_size=3)
+    met: dict[str, set[str]] = {"retain": set(), "idk": set()}
+    for step in range(60):
+        rows = sampler.step(step)
+        for row in rows:
+            if row.role != "forget":
+                met[row.role].add(row.id)
+        assert {row.group for row in rows if row.role == "idk"} == {row.group for row in rows if row.role == "forget"}
+    assert len(met["retain"]) > 15
+    assert len(met["idk"]) == 3
 
 
 def test_files_without_rows_or_known_fields(tmp_path: Path, tokenizer: PreTrainedTokenizerBase) -> None:

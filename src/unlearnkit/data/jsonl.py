@@ -30,7 +30,8 @@ def read_jsonl(
     max_length: int = 512,
     answer: Callable[[str], str] | None = None,
 ) -> tuple[Row, ...]:
-    """Read and tokenise a whole file. The id of a row is its line number (or its "id" field, if there is one).
+    """Read and tokenise a whole file. The id of a row is its line number (or its "id" field, if there is one); its
+    group is the line of that file, so that rows read twice from it, with other answers, belong together.
 
     Args:
         path: one JSON object per line; blank lines are skipped.
@@ -42,6 +43,8 @@ def read_jsonl(
     Raises:
         DataError: names the file and the line: no object, a field that is missing or no text, no answer token.
     """
+    if keys is not None and len(keys) not in (1, 2):
+        raise DataError(f"keys are {list(keys)}; name one field (text) or two (prompt and answer).")
     if not path.is_file():
         raise DataError(f"there is no file {path}.")
     rows: list[Row] = []
@@ -74,12 +77,22 @@ def read_jsonl(
             if len(texts) == 1 and answer is not None:
                 raise DataError("plain text has no answer that could be replaced. Give prompts with answers.")
             if len(texts) == 1:
-                rows += tokenize_text(tokenizer, texts[0], id=name, role=role, max_length=max_length)
+                rows += tokenize_text(tokenizer, texts[0], id=name, role=role, max_length=max_length, group=where)
             else:
                 prompt, given = texts
                 said = given if answer is None else answer(name)
+                # Line 3 of one file and line 3 of another are not the same question: the group names the file.
                 rows.append(
-                    tokenize(tokenizer, prompt, said, id=name, role=role, template=template, max_length=max_length)
+                    tokenize(
+                        tokenizer,
+                        prompt,
+                        said,
+                        id=name,
+                        role=role,
+                        template=template,
+                        max_length=max_length,
+                        group=where,
+                    )
                 )
         except DataError as refused:
             raise DataError(f"{where}: {refused}") from refused

@@ -129,14 +129,39 @@ class CausalLM(nn.Module):
 
 
 def as_model(model: Model | PreTrainedModel) -> Model:
-    """The model itself, or a model of transformers wrapped."""
-    return CausalLM(model) if isinstance(model, PreTrainedModel) else model
+    """The model itself, or a model of transformers wrapped.
+
+    Raises:
+        AnatomyError: it is neither.
+    """
+    if isinstance(model, PreTrainedModel):
+        return CausalLM(model)
+    if not isinstance(model, Model):
+        raise AnatomyError(
+            f"{type(model).__name__} is neither a transformers model nor a Model (vocabulary, hidden, head, new_cache). "
+            "Load it with load_model(), or wrap it in a class that has these."
+        )
+    return model
 
 
 def device_of(model: object) -> torch.device:
     """Where a model's inputs have to be: with its parameters, or on the CPU if it has none."""
     parameter = next(model.parameters(), None) if isinstance(model, nn.Module) else None
     return torch.device("cpu") if parameter is None else parameter.device
+
+
+@contextmanager
+def evaluation_mode(*models: object) -> Iterator[None]:
+    """No dropout and no activation checkpointing (which would drop the cache); each module's mode is put back."""
+    modules = {module for model in models if isinstance(model, nn.Module) for module in model.modules()}
+    modes = {module: module.training for module in modules}
+    for module in modes:
+        module.training = False
+    try:
+        yield
+    finally:
+        for module, mode in modes.items():
+            module.training = mode
 
 
 @contextmanager

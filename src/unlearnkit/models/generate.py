@@ -6,15 +6,14 @@ token is often the end token.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
 
 from unlearnkit.batch import Decode
 from unlearnkit.errors import DataError, NeedError
-from unlearnkit.models.causal import device_of
+from unlearnkit.models.causal import device_of, evaluation_mode
 from unlearnkit.protocols import Greedy, Model
 
 
@@ -58,7 +57,7 @@ def generate(
     written: list[list[int]] = [[] for _ in prompts]
     done = [False] * len(prompts)
     # Not inference_mode: sharded parameters gathered in it could not be trained afterwards.
-    with torch.no_grad(), _evaluation_mode(model):
+    with torch.no_grad(), evaluation_mode(model):
         cache = model.new_cache()
         for _ in range(decoding.max_new_tokens):
             inputs = {"input_ids": input_ids, "attention_mask": attention_mask, "position_ids": position_ids}
@@ -86,16 +85,3 @@ def cut_at_stop(text: str, stop: Sequence[str]) -> str:
     """The text before the earliest stop string; all of it if there is none."""
     starts = [start for string in stop if (start := text.find(string)) >= 0]
     return text[: min(starts)] if starts else text
-
-
-@contextmanager
-def _evaluation_mode(model: Model) -> Iterator[None]:
-    """No dropout and no activation checkpointing (which would drop the cache); each module's mode is put back."""
-    modes = {module: module.training for module in model.modules()} if isinstance(model, nn.Module) else {}
-    for module in modes:
-        module.training = False
-    try:
-        yield
-    finally:
-        for module, mode in modes.items():
-            module.training = mode
