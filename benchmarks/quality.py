@@ -23,6 +23,7 @@ import matplotlib as mpl
 import torch
 from attrs import asdict
 from matplotlib import pyplot
+from transformers.utils.logging import disable_progress_bar
 
 from unlearnkit.evaluate import Report
 from unlearnkit.experiment import (
@@ -60,6 +61,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--out", type=Path, default=Path("results/quality"))
     parser.add_argument("--cache", type=Path, default=cache_folder(), help="where trained models are kept")
     options = parser.parse_args(arguments)
+    disable_progress_bar()  # transformers' own, in the middle of ours
     budget = Budget(steps=options.steps, learning_rate=options.learning_rate)
     start = time.perf_counter()
     runs = {seed: list(run(seed, options.methods, budget, options.cache)) for seed in range(options.seeds)}
