@@ -149,36 +149,39 @@ def _cell(reports: Sequence[Report], name: str) -> str:
 
 
 def picture(path: Path, title: str, runs: Mapping[int, Sequence[Result]]) -> None:
-    """Forget quality against utility: each method's way from the original, and the oracle it should end at."""
+    """Forget quality against utility: where methods end (mean and range over seeds), and seed 0's way there."""
     mpl.use("Agg")
-    figure, axes = pyplot.subplots(figsize=(9, 6), layout="constrained")
-    colours = pyplot.colormaps["tab20"].colors  # type: ignore[attr-defined]
-    for results in runs.values():
-        original = results[0]
-        for number, result in enumerate(results):
-            reports = [*result.path.values(), result.report]
-            if number >= 2:
-                reports.insert(0, original.report)
-            points = [_point(report) for report in reports]
-            marker, size = ("*", 18.0) if number < 2 else ("o", 8.0)
-            colour = "black" if number == 1 else "grey" if number == 0 else colours[(number - 2) % 20]
-            label = result.name if results is next(iter(runs.values())) else None
-            axes.plot(*zip(*points, strict=True), "-", color=colour, linewidth=1, alpha=0.5)
-            axes.plot(*zip(*points[:-1], strict=True), ".", color=colour, markersize=4) if len(points) > 1 else None
-            axes.plot(*points[-1], marker, color=colour, markersize=size, label=label, linestyle="none")
+    figure, axes = pyplot.subplots(figsize=(10, 6.5), layout="constrained")
+    first = next(iter(runs.values()))
+    for number, results in enumerate(zip(*runs.values(), strict=True)):
+        control = number < 2
+        colour = ("grey", "black")[number] if control else f"C{(number - 2) % 10}"
+        marker = "*" if control else "osD^vP"[(number - 2) % 6]
+        points = [_point(result.report) for result in results]
+        utility = statistics.mean(x for x, _ in points)
+        quality = 10 ** statistics.mean(math.log10(y) for _, y in points)
+        axes.hlines(quality, min(x for x, _ in points), max(x for x, _ in points), color=colour, alpha=0.6)
+        axes.vlines(utility, min(y for _, y in points), max(y for _, y in points), color=colour, alpha=0.6)
+        size = 20 if control else 9
+        axes.plot(utility, quality, marker, color=colour, markersize=size, label=results[0].name, linestyle="none")
+        if results[0].path:
+            way = [_point(report) for report in (first[0].report, *results[0].path.values(), results[0].report)]
+            axes.plot(
+                [x for x, _ in way], [y for _, y in way], ".-", color=colour, markersize=3, linewidth=0.8, alpha=0.4
+            )
     axes.set_yscale("log")
     axes.axhline(0.05, color="grey", linestyle=":", linewidth=1)
     axes.set_xlabel("model utility (higher is better)")
-    axes.set_ylabel("forget quality, KS p-value against the oracle (higher is better)")
+    axes.set_ylabel("forget quality: p-value against the retrained oracle (higher is better)")
     axes.set_title(f"Forgetting against utility\n{title}", fontsize=10)
     axes.legend(loc="center left", bbox_to_anchor=(1.0, 0.5), fontsize=9, frameon=False)
-    figure.savefig(path, dpi=130)
+    figure.savefig(path, dpi=110)
     pyplot.close(figure)
 
 
 def _point(report: Report) -> tuple[float, float]:
     utility, quality = report["model_utility"].value, report["forget_quality"].value
-    return (math.nan if utility is None else utility, math.nan if quality is None else max(quality, FLOOR))
+    return (0.0 if utility is None else utility, FLOOR if quality is None else max(quality, FLOOR))
 
 
 if __name__ == "__main__":
