@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import tempfile
 from pathlib import Path
@@ -81,9 +80,9 @@ def wheel(session: nox.Session) -> None:
     with tempfile.TemporaryDirectory() as folder:
         session.run("python", "-m", "build", "--wheel", "--outdir", folder, ".")
         install(session, *map(str, Path(folder).glob("*.whl")))
-        os.chdir(folder)  # the source tree must not be importable
-        session.run("python", "-c", IMPORT_EVERYTHING)
-        session.run("python", "-m", "unlearnkit", "demo", "--cache", str(Path(folder) / "cache"))
+        with session.chdir(folder):  # the source tree must not be importable
+            session.run("python", "-c", IMPORT_EVERYTHING)
+            session.run("python", "-m", "unlearnkit", "demo", "--cache", str(Path(folder) / "cache"))
 
 
 IMPORT_EVERYTHING = """
