@@ -115,6 +115,15 @@ class TestTokenize:
         first = int((row.labels != IGNORE).nonzero()[0])
         assert question.question in str(tokenizer.decode(row.inputs["input_ids"][:first].tolist()))
 
+    def test_a_token_that_ends_where_the_answer_begins_is_not_supervised(
+        self, tokenizer: PreTrainedTokenizerBase
+    ) -> None:
+        template = PlainTemplate(answer_tag="\nAnswer:")
+        row = tokenize(tokenizer, "Where?", "Here.", id="q", role="forget", template=template)
+        colon = tokenizer.convert_tokens_to_ids(":")
+        assert colon in row.inputs["input_ids"].tolist()
+        assert colon not in row.labels.tolist()
+
     @pytest.mark.parametrize(("answer", "max_length"), [("", 512), ("  ", 512), ("Yes.", 3)])
     def test_an_answer_without_tokens_is_refused(
         self, tokenizer: PreTrainedTokenizerBase, answer: str, max_length: int

@@ -16,7 +16,8 @@ from unlearnkit.errors import NeedError, VocabularyError
 from unlearnkit.evaluate import evaluate, gather, record, save_report
 from unlearnkit.metrics import ExactMemorization, ExtractionStrength, ForgetQuality, Probability, Rouge
 from unlearnkit.models.tiny import tiny_model
-from unlearnkit.protocols import Greedy, Metric, Tokens
+from unlearnkit.observe import observe
+from unlearnkit.protocols import Greedy, Metric, Seen, Tokens
 from unlearnkit.statistics import LabelLogProb
 
 WORLD = build_world()
@@ -50,9 +51,14 @@ def test_batches_do_not_change_scores_or_their_order() -> None:
 
 
 def test_flat_values_come_back_in_the_order_of_the_data() -> None:
+    """Batches are sorted by length, even if there is only one."""
     need = Tokens(LabelLogProb(), "forget")
-    whole = gather({"model": Toy()}, frozenset({need}), {"forget": ROWS})
-    cut = gather({"model": Toy()}, frozenset({need}), {"forget": ROWS}, max_tokens=6)
+    whole = observe({"model": Toy()}, ROWS, frozenset({need}))
+    for max_tokens in (6, 10_000):
+        check_order(gather({"model": Toy()}, frozenset({need}), {"forget": ROWS}, max_tokens=max_tokens), whole, need)
+
+
+def check_order(cut: Seen, whole: Seen, need: Tokens) -> None:
     assert cut.ids["forget"] == tuple(row.id for row in ROWS)
     torch.testing.assert_close(cut[need].values, whole[need].values)
     assert cut[need].row.tolist() == whole[need].row.tolist()
