@@ -16,7 +16,7 @@ from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
 from unlearnkit.errors import DataError, VocabularyError
-from unlearnkit.protocols import Positions, Unit
+from unlearnkit.protocols import Dataset, Positions, Unit
 
 IGNORE = -100
 """The label of a position that is not supervised."""
@@ -78,6 +78,11 @@ class Batch:
     def at(self, positions: Positions) -> Tensor:
         """The mask [B, T] of a kind of positions."""
         return {"answer": self.answer, "text": self.text, "non_pad": self.non_pad}[positions]
+
+
+def all_rows(data: Dataset[Row]) -> list[Row]:
+    """A whole data set, in order."""
+    return [data[index] for index in range(len(data))]
 
 
 class Collate(Protocol):

@@ -11,7 +11,7 @@ from attrs import evolve, frozen
 from torch import nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from unlearnkit.batch import Collate, Decode, Row, check_tokenizer, check_vocabulary, collate_text
+from unlearnkit.batch import Collate, Decode, Row, all_rows, check_tokenizer, check_vocabulary, collate_text
 from unlearnkit.errors import DataError, NeedError
 from unlearnkit.metrics.intervals import with_interval
 from unlearnkit.models.causal import as_model, evaluation_mode
@@ -29,11 +29,12 @@ from unlearnkit.protocols import (
     Score,
     Seen,
     Tokens,
+    all_needs,
 )
 from unlearnkit.recording import Entry, Recording, digest, fingerprint
 
 Progress = Callable[[str, int, int], None]
-"""Called as (what, done, of how many rows) while a pass runs."""
+"""Called as (what is being done, done, of how many) while a pass or a training runs."""
 
 
 @frozen
@@ -88,7 +89,8 @@ def evaluate(
 ) -> Report:
     """Measure `models["model"]`; other names ("oracle") are what metrics compare it with, live or recorded.
 
-    A metric whose data set or model was not given is "not measured", with the reason; so is nothing else.
+    A metric whose data set or model was not given, or whose data sets do not fit together, is "not measured", with the
+    reason.
 
     Args:
         models: by name, as needs say it.
@@ -107,7 +109,7 @@ def evaluate(
         name: model if isinstance(model, Recording) else as_model(model) for name, model in models.items()
     }
     reasons = {name: reason for name, metric in metrics.items() if (reason := _missing(metric, every, data))}
-    needs = frozenset[Need]().union(*(metric.needs for name, metric in metrics.items() if name not in reasons))
+    needs = all_needs(metric for name, metric in metrics.items() if name not in reasons)
     seen = gather(
         every,
         needs,
@@ -146,7 +148,7 @@ def gather(
     roles = sorted({need.role for need in needs})
     if absent := [role for role in roles if role not in data]:
         raise DataError(f"needs name the data set {absent[0]!r}, but only {sorted(data)} are given.")
-    rows_of = {role: [data[role][index] for index in range(len(data[role]))] for role in roles}
+    rows_of = {role: all_rows(data[role]) for role in roles}
     check_data(rows_of)
     check_needs(models, needs)
     generated = [need for need in needs if isinstance(need, Generated)]
@@ -217,10 +219,7 @@ def record(
             }
             for need in columns
         },
-        {
-            role: {row.id: digest(row) for row in (data[role][index] for index in range(len(data[role])))}
-            for role in {need.role for need in columns}
-        },
+        {role: {row.id: digest(row) for row in all_rows(data[role])} for role in {need.role for need in columns}},
     )
 
 

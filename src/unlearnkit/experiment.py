@@ -36,7 +36,7 @@ from unlearnkit.data.fictitious import FictitiousWorld, Percent, Question, build
 from unlearnkit.data.refusals import draw_refusal
 from unlearnkit.decoding.uld import LogitDifference
 from unlearnkit.errors import CheckpointError, UnlearningWarning
-from unlearnkit.evaluate import Report, evaluate, record
+from unlearnkit.evaluate import Progress, Report, evaluate, record
 from unlearnkit.metrics.suite import tofu_metrics
 from unlearnkit.models.anatomy import anatomy
 from unlearnkit.objectives.cross_entropy import CrossEntropy
@@ -44,7 +44,7 @@ from unlearnkit.objectives.npo import NPO
 from unlearnkit.objectives.retain_kl import RetainKL
 from unlearnkit.objectives.rmu import RMU
 from unlearnkit.objectives.uniform_kl import UniformKL
-from unlearnkit.protocols import Metric, Model, Need
+from unlearnkit.protocols import Metric, Model, all_needs
 from unlearnkit.provenance import data_hash, tokenizer_hash
 from unlearnkit.recipes import RECIPES, Recipe, rmu_layer
 from unlearnkit.recording import Recording
@@ -159,10 +159,6 @@ def cache_folder() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "unlearnkit"
 
 
-Progress = Callable[[str, int, int], None]
-"""Called as (what is being done, steps done, steps in all)."""
-
-
 def _silent(_: str, __: int, ___: int) -> None:
     pass
 
@@ -182,8 +178,7 @@ def build_stage(settings: Settings, *, cache: Path, progress: Progress = _silent
         trained.append(_trained(name, settings, tokenizer, training, cache, progress))
     original, oracle = trained
     metrics = tofu_metrics(max_new_tokens=16)
-    needs = frozenset[Need]().union(*(metric.needs for metric in metrics.values()))
-    log = record(oracle, needs, rows, of="oracle")
+    log = record(oracle, all_needs(metrics.values()), rows, of="oracle")
     return Stage(settings, world, tokenizer, rows, original, oracle, log, metrics)
 
 

@@ -15,7 +15,7 @@ import torch
 from attrs import field, frozen
 from attrs.validators import ge
 
-from unlearnkit.batch import Row
+from unlearnkit.batch import Row, all_rows
 from unlearnkit.errors import DataError
 from unlearnkit.protocols import Dataset
 
@@ -61,7 +61,7 @@ class Sampler:
                     f"pairing names the role {role!r}, which has no data set; there are {sorted(self.data)}."
                 )
         for role, groups in self._groups.items():
-            for row in self._rows(self.primary) if self._pairings[role] == "same_group" else ():
+            for row in all_rows(self.data[self.primary]) if self._pairings[role] == "same_group" else ():
                 if row.group not in groups:
                     raise DataError(
                         f"row {row.id!r} of {self.primary!r} has group {row.group!r}, but {role!r} has no row of that "
@@ -109,15 +109,11 @@ class Sampler:
 
     @cached_property
     def _pairings(self) -> dict[str, Pairing]:
-        mine = {row.group for row in self._rows(self.primary)}
+        mine = {row.group for row in all_rows(self.data[self.primary])}
         default: dict[str, Pairing] = {
             role: "same_group" if mine <= groups.keys() else "uniform" for role, groups in self._groups.items()
         }
         return default | dict(self.pairing)
-
-    def _rows(self, role: str) -> Sequence[Row]:
-        data = self.data[role]
-        return [data[index] for index in range(len(data))]
 
     @cached_property
     def _groups(self) -> dict[str, dict[str, list[int]]]:
@@ -125,7 +121,7 @@ class Sampler:
         for role in self.data:
             if role != self.primary:
                 groups = found.setdefault(role, {})
-                for index, row in enumerate(self._rows(role)):
+                for index, row in enumerate(all_rows(self.data[role])):
                     groups.setdefault(row.group, []).append(index)
         return found
 
@@ -140,7 +136,7 @@ def check_data(data: Mapping[str, Dataset[Row]]) -> None:
         if not len(rows):
             raise DataError(f"the {role} set is empty. Give it at least one row, or leave {role!r} out of the data.")
         ids = set()
-        for row in (rows[index] for index in range(len(rows))):
+        for row in all_rows(rows):
             if row.role != role:
                 raise DataError(
                     f"row {row.id!r} in data[{role!r}] has role {row.role!r}; a data set's name is its rows' role. "

@@ -10,7 +10,7 @@ Tensor legend: B rows, T positions, N wanted positions of a role (flat, without 
 from __future__ import annotations
 
 import math
-from collections.abc import Hashable, Iterator, Mapping
+from collections.abc import Hashable, Iterable, Iterator, Mapping
 from types import MappingProxyType
 from typing import Literal, NamedTuple, Protocol, Self, TypeVar, overload, runtime_checkable
 
@@ -297,7 +297,7 @@ class WeightedSum(Additive):
 
     @property
     def needs(self) -> Needs:
-        return frozenset[Need]().union(*(objective.needs for _, objective in self.summands))
+        return all_needs(objective for _, objective in self.summands)
 
     def __call__(self, seen: Seen) -> Loss:
         return Loss(
@@ -379,6 +379,11 @@ class Metric(Protocol):
     def needs(self) -> Needs: ...
 
     def __call__(self, seen: Seen, /) -> Score: ...
+
+
+def all_needs(consumers: Iterable[Objective | Metric]) -> Needs:
+    """What objectives or metrics need together; equal needs once."""
+    return frozenset[Need]().union(*(consumer.needs for consumer in consumers))
 
 
 # --- models and data --------------------------------------------------------------------------------------------------

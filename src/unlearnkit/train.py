@@ -20,7 +20,7 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 from transformers import PreTrainedModel
 
-from unlearnkit.batch import Collate, Row, check_vocabulary, collate_text, count
+from unlearnkit.batch import Collate, Row, all_rows, check_vocabulary, collate_text, count
 from unlearnkit.errors import DataError, GradientError, MissingModelError, NonFiniteError, UnlearningWarning
 from unlearnkit.models.causal import as_model, device_of, evaluation_mode, no_dropout
 from unlearnkit.observe import HeadBudget, Models, check_needs, concatenate, observe
@@ -230,7 +230,7 @@ def unlearn(
     check_data(watched_data)
     watched = {role: _probe_rows(rows) for role, rows in watched_data.items()}
     for rows in (*sampler.data.values(), *watched.values()):
-        check_vocabulary((rows[index] for index in range(len(rows))), wrapped.vocabulary)
+        check_vocabulary(all_rows(rows), wrapped.vocabulary)
     parameters = _parameters(optimizer, wrapped)
 
     engine = Engine(models=every, max_tokens=max_tokens, collate=collate, budget=budget)
@@ -305,8 +305,7 @@ def _check_recordings(models: Models, objective: Objective, data: Mapping[str, D
     for need in objective.needs:
         source = models[need.of]
         if isinstance(source, Recording):
-            rows = data[need.role]
-            source.serve(need, [rows[index] for index in range(len(rows))])
+            source.serve(need, all_rows(data[need.role]))
 
 
 def _check_apart(name: str, other: Model | Recording, model: nn.Module) -> None:

@@ -28,7 +28,7 @@ from unlearnkit.errors import DataError
 from unlearnkit.metrics.probability import Probability, ProbabilityMC
 from unlearnkit.metrics.rouge import Rouge
 from unlearnkit.metrics.truth_ratio import TruthRatio
-from unlearnkit.protocols import Greedy, Metric, Need, Needs, Score, Seen
+from unlearnkit.protocols import Greedy, Metric, Needs, Score, Seen, all_needs
 
 
 def harmonic_mean(values: Iterable[float]) -> float:
@@ -78,7 +78,7 @@ class ModelUtility:
 
     @property
     def needs(self) -> Needs:
-        return frozenset[Need]().union(*(term.needs for term in self.terms.values()))
+        return all_needs(self.terms.values())
 
     def __call__(self, seen: Seen) -> Score:
         parts: dict[str, float] = {}
