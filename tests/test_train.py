@@ -77,7 +77,7 @@ def gradient(objective: Objective, rows: list[Row], max_tokens: int, budget: Hea
     model = Toy(0)
     engine = Engine(models={"model": model, "reference": Toy(1)}, max_tokens=max_tokens, budget=budget)
     _, total = engine.backward(objective, rows)
-    return torch.cat([p.grad.flatten() for p in model.parameters() if p.grad is not None]), total
+    return torch.cat([p.grad.flatten() for p in model.parameters() if p.grad is not None]), float(total)
 
 
 @pytest.mark.parametrize("name", OBJECTIVES)

@@ -59,13 +59,15 @@ class Row:
 
 @frozen(eq=False)
 class Batch:
-    """Collated rows, on the CPU: position t of row b predicts `targets[b, t]`.
+    """Collated rows, on the CPU: slot (b, t) predicts `targets[b, t]`.
 
     Attributes:
         rows: the rows, in order.
         inputs: what `Model.hidden` reads.
         targets: [B, T] int64: the supervised label if there is one, else the next token, else `IGNORE`.
         answer, text, non_pad: [B, T] bool, the positions of each kind.
+        row: [B, T] int64, the row each slot belongs to (of pad slots it says nothing). Default: row b is line b.
+        start: [rows] int64, the flat slot, b * T + t, of each row's first token. Default: line b starts at b * T.
     """
 
     rows: tuple[Row, ...]
@@ -74,6 +76,16 @@ class Batch:
     answer: Tensor
     text: Tensor
     non_pad: Tensor
+    row: Tensor = field()
+    start: Tensor = field()
+
+    @row.default
+    def _lines(self) -> Tensor:
+        return torch.arange(len(self.targets))[:, None].expand(self.targets.shape)
+
+    @start.default
+    def _line_starts(self) -> Tensor:
+        return torch.arange(len(self.targets)) * self.targets.shape[1]
 
     def at(self, positions: Positions) -> Tensor:
         """The mask [B, T] of a kind of positions."""
@@ -116,6 +128,34 @@ def collate_text(rows: Sequence[Row], /) -> Batch:
         answer=answer,
         text=positions < lengths[:, None] - 1,
         non_pad=non_pad,
+    )
+
+
+def collate_packed(rows: Sequence[Row], /) -> Batch:
+    """Rows one after another in a single line without padding, position ids starting anew with each.
+
+    For models of transformers whose attention keeps such documents apart: those that get no attention mask and see
+    position ids restart ("sdpa", "flex_attention" and the flash kernels; a kernel of variable length does no work
+    between documents, "sdpa" masks it). The same results as `collate_text`, which generation still wants.
+    """
+    lengths = torch.tensor([len(row) for row in rows])
+    start = lengths.cumsum(0) - lengths
+    row = torch.arange(len(rows)).repeat_interleave(lengths)
+    position_ids = torch.arange(len(row)) - start[row]
+    input_ids = torch.cat([row.inputs["input_ids"] for row in rows])
+    labels = torch.cat([row.labels for row in rows])
+    text = position_ids < lengths[row] - 1
+    answer = text & (labels.roll(-1) != IGNORE)
+    following = torch.where(answer, labels.roll(-1), input_ids.roll(-1))
+    return Batch(
+        tuple(rows),
+        inputs={"input_ids": input_ids[None], "position_ids": position_ids[None]},
+        targets=torch.where(text, following, IGNORE)[None],
+        answer=answer[None],
+        text=text[None],
+        non_pad=torch.ones_like(text)[None],
+        row=row[None],
+        start=start,
     )
 
 

@@ -7,20 +7,27 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
+import torch
 from safetensors import SafetensorError, safe_open
+from torch import Tensor, nn
 from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 from unlearnkit.errors import CheckpointError
+from unlearnkit.models.causal import CausalLM
+from unlearnkit.parallel import Single, Strategy
 
 RECORD = "unlearnkit_run.json"
 """Name of the run record inside a model's folder."""
 
 
-class _Saves(Protocol):
+@runtime_checkable
+class Saves(Protocol):
+    """A transformers model, a PEFT model, a tokenizer: what writes itself into a folder."""
+
     def save_pretrained(self, folder: str, /) -> object: ...
 
 
@@ -36,22 +43,52 @@ def check_output(folder: Path) -> None:
 
 def save_model(
     folder: Path,
-    model: PreTrainedModel,
+    model: nn.Module,
     tokenizer: PreTrainedTokenizerBase | None = None,
     *,
     record: Mapping[str, object] | None = None,
+    strategy: Strategy = Single(),
 ) -> None:
     """Write weights, configuration, tokenizer and run record; the folder appears complete or not at all.
 
+    Args:
+        folder: new or empty.
+        model: a model of transformers or PEFT (its adapter is written, then).
+        tokenizer: written beside it.
+        record: written beside it too, as JSON.
+        strategy: under which the model was trained. Every process calls this; the first one writes.
+
     Raises:
-        CheckpointError: the folder is not empty.
+        CheckpointError: the folder is not empty, or the model cannot write itself.
     """
     check_output(folder)
+    if savable(model) is None:
+        raise CheckpointError(
+            f"{type(model).__name__} has no save_pretrained: only models of transformers and PEFT are written as folders. "
+            "Save its state_dict() with safetensors."
+        )
+    weights = strategy.weights(model)
+    if strategy.rank == 0:
+        parts: list[Saves] = [tokenizer] if isinstance(tokenizer, Saves) else []
+        _write(folder, model, weights, parts, record)
+    strategy.gather(None)  # nobody goes on before it is there
+
+
+def _write(
+    folder: Path,
+    model: nn.Module,
+    weights: Mapping[str, Tensor],
+    parts: Sequence[Saves],
+    record: Mapping[str, object] | None,
+) -> None:
+    saved = savable(model)
+    assert saved is not None
     folder.parent.mkdir(parents=True, exist_ok=True)
     partial = folder.with_name(folder.name + ".partial")
     shutil.rmtree(partial, ignore_errors=True)
-    parts: list[_Saves] = [model, *([tokenizer] if tokenizer is not None else [])]
     try:
+        saved(str(partial), state_dict=dict(weights))
+        _say_dtype(partial / "config.json", weights)
         for part in parts:
             part.save_pretrained(str(partial))
         if record is not None:
@@ -61,6 +98,40 @@ def save_model(
         partial.replace(folder)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
+
+
+def savable(model: object) -> Callable[..., object] | None:
+    """The method by which a model writes itself, if it has one; of the library's wrapper, that of the model inside."""
+    inner = model.model if isinstance(model, CausalLM) else model
+    method: object = getattr(inner, "save_pretrained", None)
+    return method if callable(method) else None
+
+
+def save_named(folder: Path, model: nn.Module, strategy: Strategy, types: Mapping[str, torch.dtype]) -> None:
+    """`save_model` in the place of what was there before; weights rounded to `types`, by name, where it names them."""
+    fresh = folder.with_name(folder.name + ".new")
+    weights = strategy.weights(model)
+    if strategy.rank == 0:
+        shutil.rmtree(fresh, ignore_errors=True)
+        rounded = {name: tensor.to(types.get(name, tensor.dtype)) for name, tensor in weights.items()}
+        _write(fresh, model, rounded, [], None)
+        old = folder.with_name(folder.name + ".old")
+        shutil.rmtree(old, ignore_errors=True)
+        if folder.exists():
+            folder.rename(old)
+        fresh.rename(folder)
+        shutil.rmtree(old, ignore_errors=True)
+    strategy.gather(None)
+
+
+def _say_dtype(config: Path, weights: Mapping[str, Tensor]) -> None:
+    """transformers loads a model in the type its configuration names: that of the weights, not of their masters."""
+    types = {tensor.dtype for tensor in weights.values() if tensor.is_floating_point()}
+    if config.is_file() and len(types) == 1:
+        content = json.loads(config.read_text())
+        if "dtype" in content:
+            content["dtype"] = str(types.pop()).removeprefix("torch.")
+            config.write_text(json.dumps(content, indent=2) + "\n")
 
 
 def load_model(

@@ -48,5 +48,21 @@ class CheckpointError(UnlearnkitError, OSError):
     """An output folder that is in use, or a weights file that is truncated or foreign."""
 
 
+class ParallelError(UnlearnkitError, RuntimeError):
+    """Processes that cannot work together: not launched, started with different weights, or one of them lost."""
+
+
+class PlanError(UnlearnkitError, ValueError):
+    """Numbers of a planned run that cannot be, or that do not belong together."""
+
+
+class Preempted(SystemExit):
+    """The run was asked to stop (SIGTERM), has finished its step and saved it: leaves the process with status 0."""
+
+    def __init__(self, checkpoint: str) -> None:
+        super().__init__(0)
+        self.checkpoint = checkpoint
+
+
 class UnlearningWarning(UserWarning):
     """A run that finished but probably did not do what was wanted."""

@@ -16,7 +16,8 @@ from unlearnkit.errors import DataError, NeedError
 from unlearnkit.metrics.intervals import with_interval
 from unlearnkit.models.causal import as_model, evaluation_mode
 from unlearnkit.observe import HeadBudget, Models, check_needs, concatenate, continuations, observe, prompt_length
-from unlearnkit.plan import check_data, cut
+from unlearnkit.parallel import Placed, Single, Strategy
+from unlearnkit.plan import GHOST, check_data, share
 from unlearnkit.protocols import (
     Continuations,
     Dataset,
@@ -85,6 +86,7 @@ def evaluate(
     max_tokens: int = 8192,
     collate: Collate = collate_text,
     budget: HeadBudget = HeadBudget(),
+    strategy: Strategy = Single(),
     progress: Progress | None = None,
 ) -> Report:
     """Measure `models["model"]`; other names ("oracle") are what metrics compare it with, live or recorded.
@@ -100,7 +102,8 @@ def evaluate(
         intervals: add 95 % bootstrap intervals to scores that are means over examples.
         max_tokens: padded tokens per batch.
         collate, budget: see `observe`.
-        progress: called during each pass.
+        strategy: of several processes each does its share, and all get the report.
+        progress: called during each pass, on rank 0.
 
     Raises:
         DataError, NeedError, RecordingError, VocabularyError: before anything is run.
@@ -118,6 +121,7 @@ def evaluate(
         max_tokens=max_tokens,
         collate=collate,
         budget=budget,
+        strategy=strategy,
         progress=progress,
     )
     scores = {}
@@ -142,6 +146,7 @@ def gather(
     max_tokens: int = 8192,
     collate: Collate = collate_text,
     budget: HeadBudget = HeadBudget(),
+    strategy: Strategy = Single(),
     progress: Progress | None = None,
 ) -> Seen:
     """Answer needs over whole data sets; arguments and errors as in `evaluate`."""
@@ -164,14 +169,23 @@ def gather(
             for rows in rows_of.values():
                 check_vocabulary(rows, model.vocabulary)
     answers: dict[Need, Flat | Continuations] = {}
+    progress = progress if strategy.rank == 0 else None
     with torch.no_grad(), evaluation_mode(*models.values()):
+        placed = strategy.place(models)
         for role in roles:
             of_role: Needs = frozenset(need for need in needs if need.role == role and not isinstance(need, Generated))
             if of_role:
-                answers.update(_pass(models, of_role, rows_of[role], max_tokens, collate, budget, progress).answers)
+                pieces = share(rows_of[role], max_tokens, strategy.size, cost=placed.cut_cost)[strategy.rank]
+                mine = _pass(models, of_role, pieces, placed, collate, budget, progress)
+                seen = _reordered(concatenate(strategy.gather(mine)), rows_of[role])
+                answers.update(seen.answers)
         for need in generated:
             assert tokenizer is not None
-            answers[need] = _generation_pass(models, need, rows_of[need.role], tokenizer, max_tokens, progress)
+            pieces = share(rows_of[need.role], max_tokens, strategy.size, cost=placed.cut_cost)[strategy.rank]
+            written = _generation_pass(models, need, pieces, tokenizer, strategy, placed, progress)
+            every = {name: pair for part in strategy.gather(written) for name, pair in part.items()}
+            answers[need] = Continuations(*zip(*(every[row.id] for row in rows_of[need.role]), strict=True))
+        placed.rest()
     return Seen(
         answers,
         ids={role: tuple(row.id for row in rows) for role, rows in rows_of.items()},
@@ -188,6 +202,7 @@ def record(
     max_tokens: int = 8192,
     collate: Collate = collate_text,
     budget: HeadBudget = HeadBudget(),
+    strategy: Strategy = Single(),
 ) -> Recording:
     """Record what `needs` want of the model called `of`, so that the recording can be passed in its place.
 
@@ -210,9 +225,18 @@ def record(
             Recording("", {}, {}).check(need)  # says why it cannot be recorded
         else:
             columns.append(evolve(need, of="model"))
-    seen = gather({"model": wrapped}, frozenset(columns), data, max_tokens=max_tokens, collate=collate, budget=budget)
+    known_by = fingerprint(_plain(wrapped))
+    seen = gather(
+        {"model": wrapped},
+        frozenset(columns),
+        data,
+        max_tokens=max_tokens,
+        collate=collate,
+        budget=budget,
+        strategy=strategy,
+    )
     return Recording(
-        fingerprint(_plain(wrapped)),
+        known_by,
         {
             Entry.of(need): {
                 name: value.cpu().clone() for name, value in zip(seen.ids[need.role], seen[need].split(), strict=True)
@@ -245,22 +269,20 @@ def _missing(metric: Metric, models: Models, data: Mapping[str, Dataset[Row]]) -
 def _pass(
     models: Models,
     needs: Needs,
-    rows: Sequence[Row],
-    max_tokens: int,
+    pieces: Sequence[Sequence[Row]],
+    placed: Placed,
     collate: Collate,
     budget: HeadBudget,
     progress: Progress | None,
 ) -> Seen:
-    """One teacher-forced pass over a data set in batches of similar length, answers in the data set's order."""
-    parts, order, done = [], [], 0
-    place = {row.id: number for number, row in enumerate(rows)}
-    for piece in cut(rows, max_tokens):
-        parts.append(on_cpu(observe(models, piece, needs, collate=collate, budget=budget)))
-        order += [place[row.id] for row in piece]
+    """One teacher-forced pass over these batches."""
+    parts, done = [], 0
+    for piece in pieces:
+        parts.append(on_cpu(observe(models, piece, needs, collate=collate, budget=budget, through=placed)))
         done += len(piece)
         if progress is not None:
-            progress(piece[0].role, done, len(rows))
-    return _reordered(concatenate(parts), torch.tensor(order))
+            progress(piece[0].role, done, sum(map(len, pieces)))
+    return concatenate(parts)
 
 
 def on_cpu(seen: Seen) -> Seen:
@@ -273,12 +295,14 @@ def on_cpu(seen: Seen) -> Seen:
     return evolve(seen, answers=answers)
 
 
-def _reordered(seen: Seen, order: torch.Tensor) -> Seen:
-    """Row i of each answer becomes row order[i]; within a row nothing moves."""
+def _reordered(seen: Seen, rows: Sequence[Row]) -> Seen:
+    """The answers in the order of a data set's rows; within a row nothing moves."""
+    place = {row.id: number for number, row in enumerate(rows)}
     answers: dict[Need, Flat | Continuations] = {}
     for need in seen.answers:
         if not isinstance(need, Generated):
             flat = seen[need]
+            order = torch.tensor([place[name] for name in seen.ids[need.role]])
             row, where = order[flat.row].sort(stable=True)
             answers[need] = Flat(flat.values[where], row, flat.rows)
     return evolve(seen, answers=answers)
@@ -287,20 +311,34 @@ def _reordered(seen: Seen, order: torch.Tensor) -> Seen:
 def _generation_pass(
     models: Models,
     need: Generated,
-    rows: Sequence[Row],
+    pieces: Sequence[Sequence[Row]],
     tokenizer: PreTrainedTokenizerBase,
-    max_tokens: int,
+    strategy: Strategy,
+    placed: Placed,
     progress: Progress | None,
-) -> Continuations:
+) -> dict[str, tuple[str, str]]:
+    """What is generated for each row of these batches, by id, beside its reference. Ranks generate in step."""
     model = models[need.of]
     assert not isinstance(model, Recording)
-    found: dict[str, tuple[str, str]] = {}
-    for piece in cut(rows, max_tokens):
-        written = continuations(model, piece, need, end_tokens=end_tokens(tokenizer, model), decode=decoder(tokenizer))
-        found |= {row.id: pair for row, *pair in zip(piece, written.texts, written.references, strict=True)}  # type: ignore[misc]
+    decode = decoder(tokenizer)
+    ends = end_tokens(tokenizer, model)
+    written: dict[str, tuple[str, str]] = {}
+    for piece in pieces:
+        texts = continuations(
+            model,
+            piece,
+            need,
+            end_tokens=ends,
+            decode=decode,
+            through=placed,
+            done_together=lambda done: all(strategy.gather(done)),
+        )
+        for row, text, reference in zip(piece, texts.texts, texts.references, strict=True):
+            if row.role != GHOST:
+                written[row.id] = (text, reference)
         if progress is not None:
-            progress(f"{need.role}, generating", len(found), len(rows))
-    return Continuations(*zip(*(found[row.id] for row in rows), strict=True))
+            progress(f"{need.role}, generating", len(written), sum(map(len, pieces)))
+    return written
 
 
 def decoder(tokenizer: PreTrainedTokenizerBase) -> Decode:

@@ -7,17 +7,19 @@ or recomputed in the backward pass. Logits of a whole batch, [B, T, V], never ex
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import NamedTuple
 
 import torch
 from attrs import evolve, field, frozen
 from attrs.validators import ge
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 from torch.utils.checkpoint import checkpoint
 
 from unlearnkit.batch import IGNORE, Batch, Collate, Decode, Row, collate_text
 from unlearnkit.errors import MissingModelError, NeedError
-from unlearnkit.models.causal import device_of
+from unlearnkit.models.causal import Through, device_of, directly
 from unlearnkit.models.generate import cut_at_stop, generate
 from unlearnkit.protocols import (
     Captured,
@@ -43,6 +45,8 @@ Models = Mapping[str, Model | Recording]
 class HeadBudget:
     """How much memory the vocabulary-sized logits may take.
 
+    A head without trainable weights (LoRA) keeps no logits at all; see `_Slopes`.
+
     Attributes:
         chunk_bytes: logits of one chunk, after upcasting. Small chunks are slow: 64 positions cost half as much again.
         kept_bytes: logits kept for the backward pass; if all chunks together need more, they are recomputed.
@@ -59,6 +63,7 @@ def observe(
     *,
     collate: Collate = collate_text,
     budget: HeadBudget = HeadBudget(),  # frozen
+    through: Through = directly,
 ) -> Seen:
     """Answer token needs for these rows. Gradients flow into "model" only.
 
@@ -81,7 +86,10 @@ def observe(
             answers[need] = source.serve(need, of_role[need.role])
         else:
             live.append(need)
-    answers.update(_run(models, rows, live, collate, budget))
+    if live:
+        seen = through(lambda: _run(models, rows, live, collate, budget))
+        for need, (values, row) in zip(live, seen, strict=True):
+            answers[need] = Flat(values, row, len(of_role[need.role]))
     # All answers on one device: formulas combine those of several models.
     device = device_of(models["model"]) if "model" in models else torch.device("cpu")
     for need in token_needs:
@@ -124,39 +132,46 @@ class _Body:
     hidden: Hidden
     start: Tensor
 
-    def gather(self, values: Tensor, row: Tensor, position: Tensor) -> Tensor:
-        """[B, T, ·] at (row, position) -> [N, ·]."""
-        index = (self.start[row] + position).to(values.device, non_blocking=True)
+    def gather(self, values: Tensor, where: _Where) -> Tensor:
+        """[B, T, ·] at these places -> [N, ·]."""
+        index = (self.start[where.row] + where.position).to(values.device, non_blocking=True)
         return values.flatten(0, 1).index_select(0, index)
+
+
+class _Where(NamedTuple):
+    """Places in the rows: [N] each. The flat slots order them, the other two hold in every model's own batch."""
+
+    slot: Tensor
+    row: Tensor
+    position: Tensor
+
+    @classmethod
+    def of(cls, slots: Tensor, batch: Batch) -> _Where:
+        row = batch.row.flatten()[slots]
+        return cls(slots, row, slots - batch.start[row])
 
 
 def _run(
     models: Models, rows: Sequence[Row], needs: Sequence[TokenNeed], collate: Collate, budget: HeadBudget
-) -> dict[Need, Flat]:
-    """Answer needs of live models."""
-    if not needs:
-        return {}
+) -> list[tuple[Tensor, Tensor]]:
+    """Answer needs of live models: (values, row) of each."""
     bodies = {name: _forward(name, models, rows, needs, collate) for name in sorted(_names(needs))}
     batch = collate(rows)
-    width = batch.targets.shape[1]
-    # A position of the whole batch is row * width + position; each need wants an ascending list of them.
+    of_role = {need.role: _has_role(rows, need.role) for need in needs}
+    # Each need wants an ascending list of the slots of the whole batch.
     wanted = {
-        need: (batch.at(need.positions) & _has_role(rows, need.role)[:, None]).flatten().nonzero()[:, 0]
-        for need in needs
+        need: (batch.at(need.positions) & of_role[need.role][batch.row]).flatten().nonzero()[:, 0] for need in needs
     }
     of_head = [need for need in needs if isinstance(need, Tokens | Compared)]
     values = _through_head(bodies, of_head, wanted, batch, budget)
+    seen = []
     for need in needs:
+        where = _Where.of(wanted[need], batch)
         if isinstance(need, Captured):
-            body, where = bodies[need.of], wanted[need]
-            values[need] = upcast(body.gather(body.hidden.sites[need.site], where // width, where % width))
-    flat: dict[Need, Flat] = {}
-    for need in needs:
-        has_role = _has_role(rows, need.role)
-        number = has_role.cumsum(0) - 1
-        row = number[wanted[need] // width].to(values[need].device, non_blocking=True)
-        flat[need] = Flat(values[need], row, int(has_role.sum()))
-    return flat
+            values[need] = upcast(bodies[need.of].gather(bodies[need.of].hidden.sites[need.site], where))
+        number = of_role[need.role].cumsum(0) - 1
+        seen.append((values[need], number[where.row].to(values[need].device, non_blocking=True)))
+    return seen
 
 
 def _names(needs: Sequence[TokenNeed]) -> set[str]:
@@ -177,7 +192,7 @@ def _forward(name: str, models: Models, rows: Sequence[Row], needs: Sequence[Tok
     chosen = chosen or [min(range(len(rows)), key=lambda i: len(rows[i]))]
     batch = collate([rows[i] for i in chosen])
     start = torch.full((len(rows),), -1)
-    start[chosen] = torch.arange(len(chosen)) * batch.targets.shape[1]
+    start[chosen] = batch.start
     device = device_of(model)
     sites = frozenset(need.site for need in mine if isinstance(need, Captured))
     with torch.set_grad_enabled(torch.is_grad_enabled() and name == "model"):
@@ -195,24 +210,27 @@ def _through_head(
     """Push wanted positions through the heads, each once for all needs that want it, in chunks: [N] or [N, k] each."""
     if not needs:
         return {}
-    width, size = batch.targets.shape[1], batch.targets.numel()
     pieces: dict[Need, list[tuple[Tensor, Tensor]]] = {need: [] for need in needs}
-    member = torch.zeros(len(needs), size, dtype=torch.bool)
+    member = torch.zeros(len(needs), batch.targets.numel(), dtype=torch.bool)
     for number, need in enumerate(needs):
         member[number, wanted[need]] = True
-    signatures, of_position = torch.unique(member, dim=1, return_inverse=True)
+    signatures, of_slot = torch.unique(member, dim=1, return_inverse=True)
     recompute = torch.is_grad_enabled() and _kept_bytes(bodies, needs, wanted) > budget.kept_bytes
+    frozen_head = _frozen_head(bodies)
     for number in range(signatures.shape[1]):
         group = [need for need, wants in zip(needs, signatures[:, number].tolist(), strict=True) if wants]
-        where = (of_position == number).nonzero()[:, 0]
-        for positions in where.split(_chunk_size(bodies, group, budget)) if group else ():
-            results = _chunk(bodies, group, positions, width, batch.targets.flatten()[positions], recompute)
+        slots = (of_slot == number).nonzero()[:, 0]
+        for chunk in slots.split(_chunk_size(bodies, group, budget)) if group else ():
+            results = _chunk(
+                bodies, group, _Where.of(chunk, batch), batch.targets.flatten()[chunk], recompute, frozen_head
+            )
             for need, result in zip(group, results, strict=True):
-                pieces[need].append((positions, result))
+                pieces[need].append((chunk, result))
+    nowhere = torch.zeros(0, dtype=torch.int64)
     for need in needs:
         if not pieces[need]:
-            nowhere = torch.zeros(0, dtype=torch.int64)
-            (nothing,) = _chunk(bodies, [need], nowhere, width, nowhere, recompute)
+            where = _Where(nowhere, nowhere, nowhere)
+            (nothing,) = _chunk(bodies, [need], where, nowhere, recompute, frozen_head)
             pieces[need].append((nowhere, nothing))
     return {need: _in_order(found) for need, found in pieces.items()}
 
@@ -220,24 +238,24 @@ def _through_head(
 def _in_order(pieces: Sequence[tuple[Tensor, Tensor]]) -> Tensor:
     if len(pieces) == 1:
         return pieces[0][1]
-    positions = torch.cat([where for where, _ in pieces])
+    slots = torch.cat([where for where, _ in pieces])
     values = torch.cat([value for _, value in pieces])
-    if bool((positions[1:] > positions[:-1]).all()):
+    if bool((slots[1:] > slots[:-1]).all()):
         return values
-    return values.index_select(0, positions.argsort().to(values.device, non_blocking=True))
+    return values.index_select(0, slots.argsort().to(values.device, non_blocking=True))
 
 
 def _chunk(
     bodies: Mapping[str, _Body],
     needs: Sequence[Tokens | Compared],
-    positions: Tensor,
-    width: int,
+    where: _Where,
     targets: Tensor,
     recompute: bool,
+    frozen_head: bool,
 ) -> tuple[Tensor, ...]:
-    """Each need's values at the same positions."""
+    """Each need's values at the same places."""
     names = sorted(_names(needs))
-    hidden = [bodies[name].gather(bodies[name].hidden.final, positions // width, positions % width) for name in names]
+    hidden = [bodies[name].gather(bodies[name].hidden.final, where) for name in names]
 
     def run(*hidden: Tensor) -> tuple[Tensor, ...]:
         logits = {}
@@ -254,10 +272,69 @@ def _chunk(
                 values.append(need.comparison(logits["model"], reference, labels.to(reference.device)))
         return tuple(values)
 
-    if recompute:
-        values: tuple[Tensor, ...] = checkpoint(run, *hidden, use_reentrant=False, preserve_rng_state=False)
+    if frozen_head and "model" in names and (recompute or len(needs) == 1):
+        place = names.index("model")
+        values: tuple[Tensor, ...] = _Slopes.apply(  # type: ignore[no-untyped-call]
+            hidden[place], lambda states: run(*hidden[:place], states, *hidden[place + 1 :])
+        )
         return values
+    if recompute:
+        again: tuple[Tensor, ...] = checkpoint(run, *hidden, use_reentrant=False, preserve_rng_state=False)
+        return again
     return run(*hidden)
+
+
+def _frozen_head(bodies: Mapping[str, _Body]) -> bool:
+    """Whether gradients of "model" pass through a head that takes none itself."""
+    if "model" not in bodies or not bodies["model"].hidden.final.requires_grad:
+        return False
+    nothing = bodies["model"].hidden.final.detach().flatten(0, 1)[:0]
+    return not bodies["model"].model.head(nothing).requires_grad
+
+
+class _Slopes(torch.autograd.Function):
+    """Values of positions behind a head that is not trained: the backward pass needs no logits, nor the head.
+
+    A position's value depends on its own hidden state only. Its slope, [H] (of a log-probability: W[y] − E_p[W]), is
+    computed right after the value, while the logits are there, and is all that is kept. So a value costs two products
+    with the head in all, where logits that are recomputed cost three (four, if the head is trained).
+
+    Its plain twin is to run `compute` under autograd.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: torch.autograd.function.FunctionCtx, hidden: Tensor, compute: Callable[[Tensor], tuple[Tensor, ...]]
+    ) -> tuple[Tensor, ...]:
+        with torch.enable_grad():
+            leaf = hidden.detach().requires_grad_()
+            values = compute(leaf)
+        slopes = []
+        for value in values:
+            columns = _columns(value) if value.requires_grad else ()
+            found = [torch.autograd.grad(column.sum(), leaf, retain_graph=True)[0] for column in columns]
+            slopes.append(torch.stack(found) if found else leaf.new_empty(0))  # [k, N, H]
+        ctx.save_for_backward(*slopes)
+        results = tuple(value.detach() for value in values)
+        ctx.mark_non_differentiable(
+            *(result for result, value in zip(results, values, strict=True) if not value.requires_grad)
+        )
+        return results
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: torch.autograd.function.FunctionCtx, *gradients: Tensor) -> tuple[Tensor | None, None]:
+        total: Tensor | None = None
+        for gradient, slope in zip(gradients, ctx.saved_tensors, strict=True):  # type: ignore[attr-defined]
+            for column, along in zip(_columns(gradient), slope, strict=False):
+                part = column[:, None].to(along.dtype) * along
+                total = part if total is None else total + part
+        return total, None
+
+
+def _columns(values: Tensor) -> tuple[Tensor, ...]:
+    """[N] or [N, k] -> one or k of [N]."""
+    return (values,) if values.dim() == 1 else values.unbind(1)
 
 
 def upcast(values: Tensor) -> Tensor:
@@ -285,15 +362,35 @@ def _kept_bytes(
 
 
 def continuations(
-    model: Model, rows: Sequence[Row], need: Generated, *, end_tokens: frozenset[int], decode: Decode
+    model: Model,
+    rows: Sequence[Row],
+    need: Generated,
+    *,
+    end_tokens: frozenset[int],
+    decode: Decode,
+    through: Through = directly,
+    done_together: Callable[[bool], bool] = bool,
 ) -> Continuations:
     """What the model writes after each row's prompt (all tokens before the first supervised one).
 
     References are decoded from the supervised tokens, so that both texts go through the same tokenizer.
+
+    Args:
+        model, rows, need: who writes, after which prompts, and how.
+        end_tokens, decode: see `generate`.
+        through, done_together: how several processes generate in step; see `generate`.
     """
     prompts = [row.inputs["input_ids"][: prompt_length(row)] for row in rows]
     with torch.no_grad():
-        new = generate(model, prompts, need.decoding, end_tokens=end_tokens, decode=decode)
+        new = generate(
+            model,
+            prompts,
+            need.decoding,
+            end_tokens=end_tokens,
+            decode=decode,
+            through=through,
+            done_together=done_together,
+        )
     return Continuations(
         texts=tuple(cut_at_stop(decode(ids), need.decoding.stop).strip() for ids in new),
         references=tuple(decode(row.labels[row.labels != IGNORE].tolist()).strip() for row in rows),

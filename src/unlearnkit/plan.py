@@ -15,7 +15,7 @@ import torch
 from attrs import field, frozen
 from attrs.validators import ge
 
-from unlearnkit.batch import Row, all_rows
+from unlearnkit.batch import Row, all_rows, as_role
 from unlearnkit.errors import DataError
 from unlearnkit.protocols import Dataset
 
@@ -147,20 +147,75 @@ def check_data(data: Mapping[str, Dataset[Row]]) -> None:
             ids.add(row.id)
 
 
-def cut(rows: Sequence[Row], max_tokens: int) -> list[list[Row]]:
+CUT = 64
+"""What one more micro-batch costs, in padded tokens, on the CPU: the price at which `cut` trades padding for pieces."""
+
+GHOST = "(ghost)"
+"""The role of rows that a process with nothing left to do runs in step with the others; no need ever names it."""
+
+
+def cut(rows: Sequence[Row], max_tokens: int, *, cost: int = CUT) -> list[list[Row]]:
     """Micro-batches of at most `max_tokens` padded tokens, rows of similar length together, no group divided.
 
-    A group that is larger by itself is a micro-batch of its own. Deterministic.
+    Of all ways to cut the rows, sorted by length, the one with the fewest padded tokens, a micro-batch counted as `cost`
+    tokens more. A group that is larger by itself is a micro-batch of its own. Deterministic, longest rows first.
     """
+    groups = sorted(_groups_of(rows), key=_longest, reverse=True)
+    best: list[tuple[int, int]] = [(0, 0)]  # for the first n groups: the price, and where their last piece begins
+    for end in range(1, len(groups) + 1):
+        found: tuple[int, int] | None = None
+        size = 0
+        for start in range(end - 1, -1, -1):
+            size += len(groups[start])
+            padded = size * _longest(groups[start])
+            if padded > max_tokens and start < end - 1:
+                break
+            price = best[start][0] + padded + cost
+            if found is None or price < found[0]:
+                found = price, start
+        assert found is not None
+        best.append(found)
+    pieces: list[list[Row]] = []
+    end = len(groups)
+    while end:
+        start = best[end][1]
+        pieces.append([row for group in groups[start:end] for row in group])
+        end = start
+    return pieces[::-1]
+
+
+def share(rows: Sequence[Row], max_tokens: int, ranks: int, *, cost: int = CUT) -> list[list[list[Row]]]:
+    """The micro-batches of each rank: every row on one rank, no group divided, equally many pieces on all ranks.
+
+    Groups go to the rank with the fewest tokens so far, longest first. A rank with fewer pieces than another gets ghosts:
+    the shortest row, under a role that no need names, so that all ranks run the same number of forward and backward
+    passes. Every rank computes the whole of this by itself.
+    """
+    if not rows:
+        return [[] for _ in range(ranks)]
+    mine: list[list[Row]] = [[] for _ in range(ranks)]
+    load = [0] * ranks
+    for group in sorted(_groups_of(rows), key=lambda group: sum(map(len, group)), reverse=True):
+        rank = load.index(min(load))
+        mine[rank] += group
+        load[rank] += sum(map(len, group))
+    pieces = [cut(part, max_tokens, cost=cost) for part in mine]
+    most = max(map(len, pieces))
+    return [part + [[ghost(rows)]] * (most - len(part)) for part in pieces]
+
+
+def ghost(rows: Sequence[Row]) -> Row:
+    """The shortest of these rows, as one that nothing looks at."""
+    (row,) = as_role([min(rows, key=len)], GHOST)
+    return row
+
+
+def _groups_of(rows: Sequence[Row]) -> list[list[Row]]:
     groups: dict[str, list[Row]] = {}
     for row in rows:
         groups.setdefault(row.group, []).append(row)
-    pieces: list[list[Row]] = []
-    width = 0
-    for group in sorted(groups.values(), key=lambda group: max(map(len, group)), reverse=True):
-        if pieces and (len(pieces[-1]) + len(group)) * width <= max_tokens:
-            pieces[-1].extend(group)
-        else:
-            pieces.append(list(group))
-            width = max(map(len, group))
-    return pieces
+    return list(groups.values())
+
+
+def _longest(group: Sequence[Row]) -> int:
+    return max(map(len, group))

@@ -318,6 +318,13 @@ class WeightedSum(Additive):
         )
 
 
+def changes(objective: Objective) -> bool:
+    """Whether an objective is another after a step, so that its means have to be read at once."""
+    if isinstance(objective, WeightedSum):
+        return any(changes(part) for _, part in objective.summands)
+    return isinstance(objective, Stateful)
+
+
 def _summands(objective: Objective) -> tuple[tuple[float, Objective], ...]:
     return objective.summands if isinstance(objective, WeightedSum) else ((1.0, objective),)
 

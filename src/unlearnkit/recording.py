@@ -11,12 +11,14 @@ import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from weakref import WeakKeyDictionary
 
 import torch
 from attrs import field, frozen
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
+from torch.distributed.tensor import DTensor
 
 from unlearnkit.batch import Row
 from unlearnkit.errors import RecordingError
@@ -25,21 +27,38 @@ from unlearnkit.protocols import Captured, Compared, Flat, Need, Positions, Toke
 FORMAT = "unlearnkit-recording-1"
 
 
+_DIGESTS: WeakKeyDictionary[Row, str] = WeakKeyDictionary()
+
+
 def digest(row: Row) -> str:
-    """What a recording knows a row's content by: its inputs and labels, hence data, tokenizer and template."""
+    """What a recording knows a row's content by: its inputs and labels, hence data, tokenizer and template.
+
+    Computed once per row object: rows are frozen, and a recording is asked for the same ones at every step.
+    """
+    if (known := _DIGESTS.get(row)) is not None:
+        return known
     content = hashlib.sha256()
     for name, tensor in [*sorted(row.inputs.items()), ("labels", row.labels)]:
         content.update(f"{name}{tensor.dtype}{tuple(tensor.shape)}".encode())
         content.update(tensor.contiguous().cpu().numpy().tobytes())
-    return content.hexdigest()[:32]
+    found = _DIGESTS[row] = content.hexdigest()[:32]
+    return found
+
+
+def whole_tensor(tensor: Tensor) -> Tensor:
+    """The tensor itself, or, of a sharded one, all of it: every rank has to call this."""
+    return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
 
 
 def fingerprint(model: nn.Module) -> str:
-    """A digest of a model's parameters and persistent buffers: names, types, shapes and every byte."""
+    """A digest of a model's parameters and persistent buffers: names, types, shapes and every byte.
+
+    A sharded model is gathered tensor by tensor: every rank has to call this.
+    """
     content = hashlib.sha256()
     for name, tensor in sorted(model.state_dict().items()):
         content.update(f"{name}{tensor.dtype}{tuple(tensor.shape)}".encode())
-        content.update(tensor.detach().contiguous().cpu().reshape(-1).view(torch.uint8).numpy())
+        content.update(whole_tensor(tensor.detach()).contiguous().cpu().reshape(-1).view(torch.uint8).numpy().data)
     return content.hexdigest()
 
 

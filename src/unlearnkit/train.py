@@ -7,40 +7,62 @@ those values is sent back piece by piece: exact, at the price of one extra forwa
 
 from __future__ import annotations
 
+import hashlib
 import math
+import re
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager, nullcontext
+from functools import partial
+from typing import NamedTuple, TypedDict, cast
 
 import torch
 from attrs import evolve, field, frozen
 from attrs.validators import ge
 from torch import Tensor, nn
+from torch.distributed.tensor import DTensor
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
-from transformers import PreTrainedModel
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from unlearnkit.batch import Collate, Row, all_rows, check_vocabulary, collate_text, count
-from unlearnkit.errors import DataError, GradientError, MissingModelError, NonFiniteError, UnlearningWarning
-from unlearnkit.models.causal import as_model, device_of, evaluation_mode, no_dropout
+from unlearnkit.checkpoint import savable, save_named
+from unlearnkit.errors import (
+    CheckpointError,
+    DataError,
+    GradientError,
+    MissingModelError,
+    NonFiniteError,
+    Preempted,
+    UnlearningWarning,
+)
+from unlearnkit.evaluate import evaluate, on_cpu
+from unlearnkit.models.causal import HALF, CausalLM, as_model, device_of, evaluation_mode, no_dropout
 from unlearnkit.observe import HeadBudget, Models, check_needs, concatenate, observe
-from unlearnkit.plan import Pairing, Sampler, check_data, cut
+from unlearnkit.parallel import Placed, Single, Strategy
+from unlearnkit.plan import Pairing, Sampler, check_data, ghost, keyed_draw, share
 from unlearnkit.protocols import (
     Compared,
+    Continuations,
     Dataset,
+    Flat,
     Generated,
     Loss,
+    Metric,
     Model,
+    Need,
+    Needs,
     Objective,
     Seen,
     Stateful,
     TokenNeed,
     Tokens,
+    changes,
 )
-from unlearnkit.recording import Recording
+from unlearnkit.recording import Recording, digest, whole_tensor
+from unlearnkit.resume import Checkpoints, Plain
 from unlearnkit.statistics import LabelLogProb
-
-HALF = (torch.float16, torch.bfloat16)
+from unlearnkit.survival import Parts, Stop, lost_ranks, on_sigterm, resume_run, save_run
 
 
 @frozen
@@ -64,10 +86,27 @@ class Step:
 
 @frozen
 class Run:
-    """A finished run: its steps, and what its probes saw (mean answer NLL of a few fixed rows, by role and step)."""
+    """A finished run.
+
+    Attributes:
+        steps: each of them, those before an interruption included.
+        probes: mean answer NLL of a few fixed rows, by role and step.
+        scores: what a validation measured, by step and metric.
+    """
 
     steps: tuple[Step, ...]
     probes: Mapping[str, Mapping[int, float]]
+    scores: Mapping[int, Mapping[str, float | None]] = field(factory=dict)
+
+
+class Means(NamedTuple):
+    """Of one global step, on every rank: the unweighted mean of each term, and what was minimised; 0-d tensors.
+
+    Tensors, because reading a number makes the host wait for the device.
+    """
+
+    terms: dict[str, Tensor]
+    loss: Tensor
 
 
 @frozen(kw_only=True, eq=False)
@@ -78,88 +117,156 @@ class Engine:
         models: "model" and whatever else the objective's needs name.
         max_tokens: padded tokens of a micro-batch; changes speed and memory, never a gradient.
         collate, budget: see `observe`.
+        strategy: places the models when the engine is made.
+        draws: seed of what models draw by themselves (dropout); None leaves the global generators alone.
     """
 
     models: Models
     max_tokens: int = field(default=8192, validator=ge(1))
     collate: Collate = collate_text
     budget: HeadBudget = HeadBudget()
+    strategy: Strategy = Single()
+    draws: int | None = None
+    placed: Placed = field(init=False)
 
-    def backward(self, objective: Objective, rows: Sequence[Row], *, step: int = 0) -> tuple[dict[str, float], float]:
-        """Add the gradient of the objective on one global step to `.grad`: (mean of each term, weighted total).
+    @placed.default
+    def _place(self) -> Placed:
+        return self.strategy.place(self.models)
 
-        Raises:
-            NonFiniteError: a term is not finite; names step, term and examples. Gradients are then unusable.
+    def observe(self, needs: Needs, rows: Sequence[Row], models: Models | None = None) -> Seen:
+        """`observe` as this engine does it."""
+        return observe(
+            self.models if models is None else models,
+            rows,
+            needs,
+            collate=self.collate,
+            budget=self.budget,
+            through=self.placed,
+        )
+
+    def adds_up(self, objective: Objective, rows: Sequence[Row]) -> bool:
+        """Whether a step's loss is the sum over its micro-batches; tried on no row at all."""
+        with torch.no_grad():
+            return all(term.per is not None for term in objective(self.observe(objective.needs, [ghost(rows)])))
+
+    def backward(
+        self, objective: Objective, rows: Sequence[Row], *, step: int = 0, adds_up: bool | None = None
+    ) -> Means:
+        """Add the gradient of the objective on one global step to `.grad`. Every rank calls this with the same rows.
+
+        Args:
+            objective: what is minimised.
+            rows: of the whole step.
+            step: its number, by which draws are keyed.
+            adds_up: what the method of that name says, if it is known already.
         """
-        pieces = cut(rows, self.max_tokens)
-        means: dict[str, float] = {}
-        total = 0.0
-        for number, piece in enumerate(pieces):
-            seen = self._observe(objective, piece)
-            loss = objective(seen)
-            if number == 0 and len(pieces) > 1 and any(term.per is None for term in loss):
-                del seen, loss
-                return self._backward_whole(objective, rows, pieces, step)
-            weighted, piece_means = _reduce(loss, rows)
-            _check_finite(piece_means, piece, step)
-            for name, value in piece_means.items():
-                means[name] = means.get(name, 0.0) + value
-            total += float(weighted.detach())
-            if weighted.requires_grad:
-                weighted.backward()
-        return means, total
+        shares = share(rows, self.max_tokens, self.strategy.size, cost=self.placed.cut_cost)
+        pieces = shares[self.strategy.rank]
+        if self.strategy.size * len(pieces) > 1 and not (self.adds_up(objective, rows) if adds_up is None else adds_up):
+            return self._backward_whole(objective, rows, pieces, step)
+        names: tuple[str, ...] = ()
+        sums: Tensor | None = None
+        for piece in self._parts(pieces, step):
+            loss = objective(self.observe(objective.needs, piece))
+            terms, weighted = _reduce(loss, rows)
+            names = tuple(terms)
+            found = torch.stack([*terms.values(), weighted]).detach()
+            sums = found if sums is None else sums + found
+            self._backward(weighted)
+        assert sums is not None
+        *means, total = self.strategy.sum(sums).unbind()
+        return Means(dict(zip(names, means, strict=True)), total)
 
-    def _observe(self, objective: Objective, rows: Sequence[Row]) -> Seen:
-        return observe(self.models, rows, objective.needs, collate=self.collate, budget=self.budget)
+    def _parts(self, pieces: Sequence[Sequence[Row]], step: int) -> Iterator[Sequence[Row]]:
+        """Micro-batches, each between the strategy's marks and with draws of its own."""
+        for number, piece in enumerate(pieces):
+            with self.placed.part(number + 1 == len(pieces)), _keyed_draws(self.draws, step, piece):
+                yield piece
+
+    def _backward(self, loss: Tensor) -> None:
+        """DDP and FSDP average gradients over ranks; each rank's loss is its share of a sum."""
+        if loss.requires_grad:
+            (loss * self.strategy.size).backward()
 
     def _backward_whole(
         self, objective: Objective, rows: Sequence[Row], pieces: Sequence[Sequence[Row]], step: int
-    ) -> tuple[dict[str, float], float]:
-        """`backward` for a loss that is not a sum: evaluated once, on the flat values of all pieces."""
+    ) -> Means:
+        """`backward` for a loss that is not a sum: evaluated once, by every rank, on the flat values of all pieces."""
+        device = device_of(self.models["model"])
+        mine = []
         with torch.no_grad():
-            parts = [self._observe(objective, piece) for piece in pieces]
-        whole = concatenate(parts)
-        leaves: dict[TokenNeed, Tensor] = {
-            need: whole[need].values.detach().requires_grad_()
-            for need in objective.needs
-            if not isinstance(need, Generated) and (need.of == "model" or isinstance(need, Compared))
-        }
-        answers = dict(whole.answers)
-        answers.update({need: evolve(whole[need], values=leaf) for need, leaf in leaves.items()})
-        weighted, means = _reduce(objective(evolve(whole, answers=answers)), rows)
-        _check_finite(means, rows, step)
+            for piece in pieces:
+                with _keyed_draws(self.draws, step, piece):
+                    mine.append(on_cpu(self.observe(objective.needs, piece)))
+        of_ranks = self.strategy.gather(mine)
+        whole = concatenate([part for parts in of_ranks for part in parts])
+        answers: dict[Need, Flat | Continuations] = {}
+        leaves: dict[TokenNeed, Tensor] = {}
+        for need in objective.needs:
+            if isinstance(need, Generated):
+                continue
+            flat = whole[need]
+            values = flat.values.to(device)
+            if need.of == "model" or isinstance(need, Compared):
+                values = leaves[need] = values.requires_grad_()
+            answers[need] = Flat(values, flat.row.to(device), flat.rows)
+        terms, weighted = _reduce(objective(evolve(whole, answers=answers)), rows)
         gradients: Sequence[Tensor | None] = torch.autograd.grad(weighted, list(leaves.values()), allow_unused=True)
         of_need = {need: gradient for need, gradient in zip(leaves, gradients, strict=True) if gradient is not None}
-        taken = dict.fromkeys(of_need, 0)
-        for piece in pieces:
-            seen = self._observe(objective, piece)
+        before = [part for parts in of_ranks[: self.strategy.rank] for part in parts]
+        taken = {need: sum(len(part[need].values) for part in before) for need in of_need}
+        for piece in self._parts(pieces, step):
+            seen = self.observe(objective.needs, piece)
             surrogate: list[Tensor] = []
             for need, gradient in of_need.items():
                 values = seen[need].values
                 surrogate.append((values * gradient[taken[need] : taken[need] + len(values)]).sum())
                 taken[need] += len(values)
-            torch.stack(surrogate).sum().backward()
-        return means, float(weighted.detach())
+            self._backward(torch.stack(surrogate).sum())
+        return Means({name: mean.detach() for name, mean in terms.items()}, weighted.detach())
 
 
-def _reduce(loss: Loss, rows: Sequence[Row]) -> tuple[Tensor, dict[str, float]]:
-    """Divide each term by its unit's count over the whole step: (weighted sum, unweighted mean of each term)."""
+def _reduce(loss: Loss, rows: Sequence[Row]) -> tuple[dict[str, Tensor], Tensor]:
+    """Divide each term by its unit's count over the whole step: (this part of each unweighted mean, weighted sum)."""
     means = {}
     for term in loss:
         units = 1 if term.per is None else count(rows, term.per)
         means[term.name] = term.value / units if units else 0.0 * term.value
-    weighted = torch.stack([term.weight * means[term.name] for term in loss]).sum()
-    return weighted, {name: float(mean.detach()) for name, mean in means.items()}
+    return means, torch.stack([term.weight * means[term.name] for term in loss]).sum()
 
 
-def _check_finite(means: Mapping[str, float], rows: Sequence[Row], step: int) -> None:
-    for name, value in means.items():
-        if not math.isfinite(value):
-            ids = ", ".join(f"{row.role}:{row.id}" for row in rows[:8]) + (", …" if len(rows) > 8 else "")
-            raise NonFiniteError(
-                f"step {step}: the term {name!r} is {value} on the examples {ids}. Nothing was updated in this step. "
-                "Lower the learning rate, clip gradients, or bound the objective (NPO instead of gradient ascent)."
-            )
+@contextmanager
+def _keyed_draws(seed: int | None, step: int, rows: Sequence[Row]) -> Iterator[None]:
+    """Seed the global generators by step and examples, and put them back: what a model draws does not depend on ranks."""
+    if seed is None:
+        yield
+        return
+    with torch.random.fork_rng():
+        torch.manual_seed(keyed_draw(2**63, seed, "draws", step, *(f"{row.role}:{row.id}" for row in rows)))
+        yield
+
+
+@frozen(kw_only=True)
+class Validation:
+    """Measuring a model while it is trained.
+
+    Attributes:
+        every: steps between two evaluations; the last step is evaluated too.
+        metrics, data: see `evaluate`.
+        tokenizer: decodes generated text, if a metric wants any.
+        best: the metric whose best value so far decides which model is kept in the checkpoints' folder as "best".
+    """
+
+    every: int = field(validator=ge(1))
+    metrics: Mapping[str, Metric]
+    data: Mapping[str, Dataset[Row]]
+    tokenizer: PreTrainedTokenizerBase | None = None
+    best: str | None = field(default=None)
+
+    @best.validator
+    def _is_measured(self, _: object, best: str | None) -> None:
+        if best is not None and best not in self.metrics:
+            raise DataError(f"best names the metric {best!r}, which is not measured; there are {sorted(self.metrics)}.")
 
 
 def unlearn(
@@ -179,42 +286,57 @@ def unlearn(
     clip: float | None = None,
     dropout: bool = False,
     master_weights: bool = True,
+    strategy: Strategy = Single(),
+    checkpoints: Checkpoints | None = None,
+    validation: Validation | None = None,
     collate: Collate = collate_text,
     budget: HeadBudget = HeadBudget(),
+    log_every: int = 10,
     on_step: Callable[[Step], None] | None = None,
 ) -> Run:
     """Train a model on an objective: unlearning, or plain fine-tuning with `CrossEntropy`.
 
-    What is trained is what the optimizer holds; everything else is frozen for the run.
+    What is trained is what the optimizer holds; everything else is frozen for the run. With a strategy for several
+    processes every process calls this with the same arguments, and the gradient of each step is the same as on one.
 
     Args:
         model: trained in place; a transformers model or any `Model` that is a module.
         objective: what is minimised; its roles are the data sets used.
         data: rows by role. Roles the objective does not name are not trained on; "forget" and "retain" are watched.
-        optimizer: any torch optimizer over (some of) the model's parameters.
+        optimizer: any torch optimizer over (some of) the model's parameters. If the strategy shards the model, the
+            optimizer's parameters are exchanged for the shards.
         steps: optimizer steps.
         models: what needs call by name, "reference" for instance: frozen models or recordings.
         primary: the role whose passes are epochs. Default: "forget" if the objective uses it, else its only role.
-        batch_size: primary rows per step, each with one partner of every other role.
+        batch_size: primary rows per step over all processes, each with one partner of every other role.
         max_tokens: padded tokens per micro-batch; changes speed and memory, not the result.
         pairing: how partners are chosen, by role; see `Pairing`.
-        seed: of shuffling and pairing.
+        seed: of shuffling and pairing, and of dropout.
         scheduler: stepped after each optimizer step.
         clip: largest global gradient norm, if any.
         dropout: keep the model's dropout. Off by default, so that a step's gradient does not depend on how it is cut.
         master_weights: hold half-precision parameters in float32 during the run (computing in half precision by
             autocast in bfloat16) and round once at the end; otherwise small updates are lost to rounding.
+        strategy: `Single`, `DDP` or `FSDP`.
+        checkpoints: where the state of the run is saved and, if there is one already, gone on from. SIGTERM then ends
+            the process after the step at hand, saved, with status 0.
+        validation: evaluates the model during the run.
         collate, budget: see `observe`.
-        on_step: called after each step, for progress bars and logs.
+        log_every: on an accelerator, steps between two readings of losses: in between the host does not wait for the
+            device. Needs a fused optimizer, which skips non-finite steps by itself; others are read at every step.
+        on_step: called after each step, for progress bars and logs; as late as losses are read.
 
     Raises:
         DataError, MissingModelError, NeedError, RecordingError, VocabularyError: before anything is run.
         GradientError: a parameter of the optimizer got no gradient; before the first update.
         NonFiniteError: before the update that would have used it.
+        CheckpointError: the folder holds another run's states, or a state cannot be written.
+        ParallelError: another process has vanished.
+        Preempted: SIGTERM came, and the state is saved.
 
     Warns:
-        UnlearningWarning: the forget loss did not move, utility on the retain rows collapses, or updates are lost to
-            rounding.
+        UnlearningWarning: the forget loss did not move, utility on the retain rows collapses, updates are lost to
+            rounding, or a torn checkpoint is passed over.
     """
     wrapped = as_model(model)
     if not isinstance(wrapped, nn.Module):
@@ -231,45 +353,240 @@ def unlearn(
     watched = {role: _probe_rows(rows) for role, rows in watched_data.items()}
     for rows in (*sampler.data.values(), *watched.values()):
         check_vocabulary(all_rows(rows), wrapped.vocabulary)
-    parameters = _parameters(optimizer, wrapped)
+    trained = _names(optimizer, wrapped)
+    if validation is not None and validation.best is not None and (checkpoints is None or savable(model) is None):
+        raise CheckpointError(
+            f"validation.best={validation.best!r} keeps the best model, which needs checkpoints=Checkpoints(folder=...) to "
+            f"put it into and a model with save_pretrained; given are {checkpoints} and a {type(model).__name__}."
+        )
 
-    engine = Engine(models=every, max_tokens=max_tokens, collate=collate, budget=budget)
-    history: list[Step] = []
-    others = (other for name, other in every.items() if name != "model" and not isinstance(other, Recording))
-    with (
-        evaluation_mode(*others),
-        _only_trained(wrapped, parameters),
-        _precision(wrapped, master_weights),
-        _training(wrapped, dropout),
-    ):
+    others = {name: other for name, other in every.items() if name != "model" and isinstance(other, nn.Module)}
+    with ExitStack() as during:
+        during.enter_context(evaluation_mode(*others.values()))
+        during.enter_context(_only_trained({"model": wrapped, **others}, trained))
+        types = during.enter_context(_precision(wrapped, master_weights and not strategy.casts))
+        inner_types = {name.removeprefix("model."): dtype for name, dtype in types.items()}
+        during.enter_context(_training(wrapped, dropout))
+        stop = during.enter_context(on_sigterm()) if checkpoints is not None else Stop()
+        progress: dict[str, object] = {"step": 0, "last checkpoint": "none"}
+        during.enter_context(lost_ranks(progress, strategy))
+        engine = Engine(
+            models=every,
+            max_tokens=max_tokens,
+            collate=collate,
+            budget=budget,
+            strategy=strategy,
+            draws=seed if dropout else None,
+        )
+        during.callback(engine.placed.rest)
+        parameters = _rebound(optimizer, wrapped, trained)
+        log = _Log(sampler, on_step)
         probes = _Probes(engine, watched)
-        probes.look(0)
-        for number in range(steps):
+        scores = _Scores(validation, every, strategy, max_tokens, collate, budget)
+        parts = Parts(
+            parameters=parameters,
+            buffers=_persistent_buffers(wrapped),
+            optimizer=optimizer,
+            scheduler=scheduler,
+            identity=_identity(objective, sampler, clip, dropout) if checkpoints is not None else {},
+        )
+        start = 0
+        if checkpoints is not None:
+            device = device_of(wrapped)
+            if (resumed := resume_run(checkpoints, parts, objective, strategy, device)) is not None:
+                start, objective = resumed.step, resumed.objective
+                log.restore(resumed.log, probes, scores)
+                progress["last checkpoint"] = checkpoints.path(start)
+        if start == 0:
+            probes.look(0)
+        guarded = device_of(wrapped).type != "cpu" and getattr(optimizer, "_step_supports_amp_scaling", False)
+        guard = during.enter_context(_guard(optimizer, device_of(wrapped))) if guarded else None
+        adds_up = engine.adds_up(objective, sampler.step(0))
+        for number in range(start, steps):
+            progress["step"] = number
             optimizer.zero_grad(set_to_none=True)
-            terms, total = engine.backward(objective, sampler.step(number), step=number)
-            if number == 0:
+            means = engine.backward(objective, sampler.step(number), step=number, adds_up=adds_up)
+            if number == start:
                 _check_gradients(parameters)
-            norm = _norm(parameters, clip, number)
+            norm = _norm(parameters.values(), clip)
             rate = float(optimizer.param_groups[0]["lr"])
-            first = rate > 0 and all(step.learning_rate == 0 for step in history)  # a warm-up begins at 0
+            log.add(number, means, norm, rate)
+            if guard is not None:
+                guard.logical_or_(~torch.isfinite(torch.stack([*means.terms.values(), means.loss, norm])).all())
+            else:
+                log.read()  # raises, before the update, what is not finite
+            first = rate > 0 and log.no_update_yet  # a warm-up begins at 0
             before = _samples(parameters) if first else []
             optimizer.step()
             torch.clear_autocast_cache()  # or every later step would compute with the weights of this one
             if first:
+                log.no_update_yet = False
                 _warn_of_lost_updates(before, parameters)
             if scheduler is not None:
                 scheduler.step()
-            history.append(Step(number, terms, total, norm, rate))
-            if isinstance(objective, Stateful):
-                objective = objective.after_step(terms)
-            if (number + 1) % max(1, steps // 10) == 0 or number + 1 == steps:
-                probes.look(number + 1)
-            if on_step is not None:
-                on_step(history[-1])
+            done = number + 1
+            look = done % max(1, steps // 10) == 0 or done == steps
+            measure = validation is not None and (done % validation.every == 0 or done == steps)
+            save = checkpoints is not None and (done % checkpoints.every == 0 or done == steps)
+            stopping = checkpoints is not None and any(strategy.gather(stop.asked))
+            if changes(objective) or done % log_every == 0 or look or measure or save or stopping:
+                log.read()
+            if changes(objective):
+                assert isinstance(objective, Stateful)
+                objective = objective.after_step(log.last_terms)
+            if look:
+                probes.look(done)
+            if measure and scores.measure(done) and checkpoints is not None:
+                save_named(checkpoints.folder / "best", _module(model), strategy, inner_types)
+            if checkpoints is not None and (save or stopping):
+                save_run(checkpoints, done, parts, objective, log.plain(probes, scores), strategy)
+                progress["last checkpoint"] = checkpoints.path(done)
+            if stopping and done < steps:
+                raise Preempted(str(progress["last checkpoint"]))
         optimizer.zero_grad(set_to_none=True)
+        if checkpoints is not None and savable(model) is not None:
+            save_named(checkpoints.folder / "last", _module(model), strategy, inner_types)
     if "forget" in {need.role for need in objective.needs}:
         probes.warn_if_nothing_happened()
-    return Run(tuple(history), probes.seen)
+    return Run(tuple(log.steps), probes.seen, scores.of_step)
+
+
+def _module(model: object) -> nn.Module:
+    assert isinstance(model, nn.Module)
+    return model.model if isinstance(model, CausalLM) else model
+
+
+class _Log:
+    """Steps; their numbers are tensors until they are read, all at once."""
+
+    def __init__(self, sampler: Sampler, on_step: Callable[[Step], None] | None) -> None:
+        self.sampler = sampler
+        self.on_step = on_step
+        self.steps: list[Step] = []
+        self.no_update_yet = True
+        self._unread: list[tuple[int, tuple[str, ...], Tensor, float]] = []
+
+    def add(self, number: int, means: Means, norm: Tensor, rate: float) -> None:
+        values = torch.stack([value.double() for value in (*means.terms.values(), means.loss, norm)])
+        self._unread.append((number, tuple(means.terms), values, rate))
+
+    def read(self) -> None:
+        """Wait for the device, once, and take the numbers of all steps since.
+
+        Raises:
+            NonFiniteError: a term or the gradient norm of a step is not finite; names step, term and examples.
+        """
+        if not self._unread:
+            return
+        rows = torch.cat([values for _, _, values, _ in self._unread]).tolist()
+        for number, names, values, rate in self._unread:
+            *terms, loss, norm = rows[: len(values)]
+            rows = rows[len(values) :]
+            step = Step(number, dict(zip(names, terms, strict=True)), loss, norm, rate)
+            _check_finite(step, self.sampler)
+            self.steps.append(step)
+            if self.on_step is not None:
+                self.on_step(step)
+        self._unread.clear()
+
+    @property
+    def last_terms(self) -> Mapping[str, float]:
+        return self.steps[-1].terms
+
+    def plain(self, probes: _Probes, scores: _Scores) -> Plain:
+        """What a checkpoint keeps of the past."""
+        steps: list[Plain] = [
+            [step.number, dict(step.terms), step.loss, step.gradient_norm, step.learning_rate] for step in self.steps
+        ]
+        seen: dict[str, Plain] = {
+            role: [[step, value] for step, value in of_role.items()] for role, of_role in probes.seen.items()
+        }
+        measured: list[Plain] = [[step, dict(of_step)] for step, of_step in scores.of_step.items()]
+        return {"steps": steps, "probes": seen, "scores": measured, "no_update_yet": self.no_update_yet}
+
+    def restore(self, plain: Plain, probes: _Probes, scores: _Scores) -> None:
+        """The inverse of `plain`."""
+        past = cast("_Past", plain)
+        self.steps = [Step(*step) for step in past["steps"]]
+        self.no_update_yet = past["no_update_yet"]
+        for role, of_role in past["probes"].items():
+            probes.seen[role] = dict(of_role)
+        scores.of_step = dict(past["scores"])
+
+
+class _Past(TypedDict):
+    steps: list[tuple[int, dict[str, float], float, float, float]]
+    probes: dict[str, list[tuple[int, float]]]
+    scores: list[tuple[int, dict[str, float | None]]]
+    no_update_yet: bool
+
+
+class _Scores:
+    """What a validation measured, by step."""
+
+    def __init__(
+        self,
+        validation: Validation | None,
+        models: Models,
+        strategy: Strategy,
+        max_tokens: int,
+        collate: Collate,
+        budget: HeadBudget,
+    ) -> None:
+        self.of_step: dict[int, dict[str, float | None]] = {}
+        self._validation = validation
+        self._evaluate = partial(
+            evaluate, models, strategy=strategy, max_tokens=max_tokens, collate=collate, budget=budget
+        )
+
+    def measure(self, step: int) -> bool:
+        """Evaluate; whether this was the best so far."""
+        validation = self._validation
+        assert validation is not None
+        report = self._evaluate(validation.metrics, validation.data, tokenizer=validation.tokenizer)
+        earlier = [scores[validation.best] for scores in self.of_step.values()] if validation.best is not None else []
+        self.of_step[step] = {name: score.value for name, score in report.scores.items()}
+        if validation.best is None:
+            return False
+        score = report[validation.best]
+        if score.value is None:
+            return False
+        sign = -1.0 if score.higher == "knowledge" else 1.0  # knowledge of what is to be forgotten
+        return all(value is None or sign * score.value > sign * value for value in earlier)
+
+
+@contextmanager
+def _guard(optimizer: Optimizer, device: torch.device) -> Iterator[Tensor]:
+    """A number on the device; as long as it is not 0, a fused optimizer skips its steps."""
+    found = torch.zeros((), device=device)
+    setattr(optimizer, "found_inf", found)  # noqa: B010, the name torch's own gradient scaler uses
+    try:
+        yield found
+    finally:
+        delattr(optimizer, "found_inf")
+
+
+def _persistent_buffers(model: nn.Module) -> dict[str, Tensor]:
+    parameters = {name for name, _ in model.named_parameters(remove_duplicate=False)}
+    return {name: tensor for name, tensor in model.state_dict().items() if name not in parameters}
+
+
+def _identity(objective: Objective, sampler: Sampler, clip: float | None, dropout: bool) -> dict[str, Plain]:
+    """What has to be the same for a run to be the same run."""
+    content = hashlib.sha256()
+    for role, rows in sampler.data.items():
+        for row in all_rows(rows):
+            content.update(f"{role}:{row.id}:{digest(row)}".encode())
+    return {
+        "objective": re.sub(r"0x[0-9a-f]+", "", repr(objective)),
+        "data": content.hexdigest()[:16],
+        "primary": sampler.primary,
+        "pairing": dict(sampler.pairing),
+        "batch_size": sampler.batch_size,
+        "seed": sampler.seed,
+        "clip": clip,
+        "dropout": dropout,
+    }
 
 
 def _sampler(
@@ -300,6 +617,22 @@ def _sampler(
     )
 
 
+def _check_finite(step: Step, sampler: Sampler) -> None:
+    rows = sampler.step(step.number)
+    ids = ", ".join(f"{row.role}:{row.id}" for row in rows[:8]) + (", …" if len(rows) > 8 else "")
+    for name, value in step.terms.items():
+        if not math.isfinite(value):
+            raise NonFiniteError(
+                f"step {step.number}: the term {name!r} is {value} on the examples {ids}. Nothing was updated in this "
+                "step. Lower the learning rate, clip gradients, or bound the objective (NPO instead of gradient ascent)."
+            )
+    if not math.isfinite(step.gradient_norm):
+        raise NonFiniteError(
+            f"step {step.number}: the gradient norm is {step.gradient_norm}, although every term is finite, on the "
+            f"examples {ids}. Nothing was updated in this step. Lower the learning rate, or compute in float32."
+        )
+
+
 def _check_recordings(models: Models, objective: Objective, data: Mapping[str, Dataset[Row]]) -> None:
     """Look every example up before the first step, not when its turn comes."""
     for need in objective.needs:
@@ -318,10 +651,9 @@ def _check_apart(name: str, other: Model | Recording, model: nn.Module) -> None:
         )
 
 
-def _parameters(optimizer: Optimizer, model: nn.Module) -> dict[str, nn.Parameter]:
-    """The optimizer's parameters by name."""
+def _names(optimizer: Optimizer, model: nn.Module) -> list[list[str]]:
+    """The names of the parameters of each group."""
     names = {parameter: name for name, parameter in model.named_parameters()}
-    parameters = {}
     for group in optimizer.param_groups:
         for parameter in group["params"]:
             if parameter not in names:
@@ -329,38 +661,58 @@ def _parameters(optimizer: Optimizer, model: nn.Module) -> dict[str, nn.Paramete
                     f"the optimizer holds a tensor of shape {tuple(parameter.shape)} that is no parameter of the model. "
                     "Build the optimizer from the parameters of the model that is passed to unlearn()."
                 )
-            parameters[names[parameter]] = parameter
-    return parameters
+    return [[names[parameter] for parameter in group["params"]] for group in optimizer.param_groups]
+
+
+def _rebound(optimizer: Optimizer, model: nn.Module, names: Sequence[Sequence[str]]) -> dict[str, nn.Parameter]:
+    """The trained parameters by name, as placed; where sharding has replaced them, in the optimizer too."""
+    parameters = dict(model.named_parameters())
+    for group, of_group in zip(optimizer.param_groups, names, strict=True):
+        for place, name in enumerate(of_group):
+            old, new = group["params"][place], parameters[name]
+            if old is not new:
+                group["params"][place] = new
+                if old in optimizer.state:
+                    raise GradientError(
+                        f"the optimizer has state for {name} from before the model was sharded. Place the models first: "
+                        "strategy.place({'model': model, ...}), and build the optimizer then."
+                    )
+    return {name: parameters[name] for of_group in names for name in of_group}
 
 
 @contextmanager
-def _only_trained(model: nn.Module, parameters: Mapping[str, nn.Parameter]) -> Iterator[None]:
+def _only_trained(models: Mapping[str, nn.Module], names: Sequence[Sequence[str]]) -> Iterator[None]:
     """Freeze what the optimizer does not hold, for the run."""
-    before = {parameter: parameter.requires_grad for parameter in model.parameters()}
-    trained = set(parameters.values())
+    before = {
+        name: {key: parameter.requires_grad for key, parameter in model.named_parameters()}
+        for name, model in models.items()
+    }
+    trained = {key for of_group in names for key in of_group}
+    for name, model in models.items():
+        for key, parameter in model.named_parameters():
+            parameter.requires_grad_(name == "model" and key in trained)
     try:
-        for parameter in before:
-            parameter.requires_grad_(parameter in trained)
         yield
     finally:
-        for parameter, required in before.items():
-            parameter.requires_grad_(required)
+        for name, model in models.items():
+            for key, parameter in model.named_parameters():
+                parameter.requires_grad_(before[name][key])
 
 
 @contextmanager
-def _precision(model: nn.Module, master_weights: bool) -> Iterator[None]:
-    """Hold a half-precision model in float32 and compute in bfloat16; round once at the end.
+def _precision(model: nn.Module, master_weights: bool) -> Iterator[Mapping[str, torch.dtype]]:
+    """Hold a half-precision model in float32 and compute in bfloat16; round once at the end, to the types yielded.
 
     Models in float16 compute in bfloat16 too: float16 gradients would underflow without loss scaling.
     """
     if not master_weights or not any(parameter.dtype in HALF for parameter in model.parameters()):
-        yield
+        yield {}
         return
     types = {name: tensor.dtype for name, tensor in [*model.named_parameters(), *model.named_buffers()]}
     model.float()
     try:
         with torch.autocast(device_of(model).type, dtype=torch.bfloat16):
-            yield
+            yield types
     finally:
         for name, tensor in [*model.named_parameters(), *model.named_buffers()]:
             tensor.data = tensor.data.to(types[name])
@@ -387,13 +739,13 @@ def _check_gradients(parameters: Mapping[str, nn.Parameter]) -> None:
         )
 
 
-def _norm(parameters: Mapping[str, nn.Parameter], clip: float | None, step: int) -> float:
-    norm = float(nn.utils.clip_grad_norm_(parameters.values(), math.inf if clip is None else clip))
-    if not math.isfinite(norm):
-        raise NonFiniteError(
-            f"step {step}: the gradient norm is {norm}, although every term is finite. Nothing was updated in this step. "
-            "Lower the learning rate, or compute in float32."
-        )
+def _norm(parameters: Iterable[nn.Parameter], clip: float | None) -> Tensor:
+    """Global L2 norm of the gradient, over all shards; larger ones are scaled down to `clip`."""
+    parameters = list(parameters)
+    norm = nn.utils.get_total_norm([parameter.grad for parameter in parameters if parameter.grad is not None])
+    norm = whole_tensor(norm)
+    if clip is not None:
+        nn.utils.clip_grads_with_norm_(parameters, clip, norm)
     return norm
 
 
@@ -405,18 +757,24 @@ SAMPLE = 65536
 
 def _samples(parameters: Mapping[str, nn.Parameter]) -> list[Tensor]:
     return [
-        parameter.detach().flatten()[:SAMPLE].clone() if parameter.dtype in HALF else parameter.new_empty(0)
+        _local(parameter).flatten()[:SAMPLE].clone() if parameter.dtype in HALF else torch.empty(0)
         for parameter in parameters.values()
     ]
+
+
+def _local(tensor: Tensor) -> Tensor:
+    """This process's part."""
+    tensor = tensor.detach()
+    return tensor.to_local() if isinstance(tensor, DTensor) else tensor
 
 
 def _warn_of_lost_updates(before: Sequence[Tensor], parameters: Mapping[str, nn.Parameter]) -> None:
     unchanged = total = 0
     for old, parameter in zip(before, parameters.values(), strict=True):
         if len(old) and parameter.grad is not None:
-            moved = parameter.grad.flatten()[:SAMPLE] != 0
+            moved = _local(parameter.grad).flatten()[:SAMPLE] != 0
             total += int(moved.sum())
-            unchanged += int((moved & (old == parameter.detach().flatten()[:SAMPLE])).sum())
+            unchanged += int((moved & (old == _local(parameter).flatten()[:SAMPLE])).sum())
     if total and unchanged / total > 0.5:
         warnings.warn(
             f"{unchanged / total:.0%} of the half-precision parameters that have a gradient did not change in the first "
@@ -445,8 +803,7 @@ class _Probes:
         for role, rows in self.rows.items():
             need = Tokens(LabelLogProb(), role)
             with torch.no_grad():
-                models: Models = {"model": self.engine.models["model"]}
-                seen = observe(models, rows, frozenset({need}), collate=self.engine.collate, budget=self.engine.budget)
+                seen = self.engine.observe(frozenset({need}), rows, {"model": self.engine.models["model"]})
             self.seen[role][step] = -float(seen[need].values.cpu().double().mean())
         retain = self.seen.get("retain", {})
         if retain and retain[step] > retain[0] + 1.0 and not self.warned:

@@ -1,14 +1,17 @@
-"""Models of transformers behind the `Model` protocol: adapter, parts, generation, toy configurations."""
+"""Models of transformers behind the `Model` protocol: adapter, parts, generation, PEFT, toy configurations."""
 
 from unlearnkit.models.anatomy import Anatomy, anatomy, mlp_down_names
 from unlearnkit.models.causal import CausalLM, as_model, device_of, no_dropout
 from unlearnkit.models.generate import cut_at_stop, generate
+from unlearnkit.models.peft import AdapterOff, adapter_off
 from unlearnkit.models.tiny import TINY_FAMILIES, tiny_config, tiny_model
 
 __all__ = [
     "TINY_FAMILIES",
+    "AdapterOff",
     "Anatomy",
     "CausalLM",
+    "adapter_off",
     "anatomy",
     "as_model",
     "cut_at_stop",

@@ -12,7 +12,7 @@ from contextlib import ExitStack, contextmanager
 from functools import partial
 from itertools import count
 from types import MappingProxyType
-from typing import Literal, NamedTuple
+from typing import TYPE_CHECKING, Literal, NamedTuple, Protocol, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -22,6 +22,12 @@ from transformers import DynamicCache, PreTrainedModel
 from unlearnkit.errors import AnatomyError, GradientError, NeedError
 from unlearnkit.models.anatomy import TESTED, Anatomy, anatomy
 from unlearnkit.protocols import Hidden, Model, Site
+
+if TYPE_CHECKING:
+    from unlearnkit.models.peft import PeftModel
+
+HALF = (torch.float16, torch.bfloat16)
+"""Types in which a small update is lost to rounding."""
 
 
 class CausalLM(nn.Module):
@@ -128,12 +134,16 @@ class CausalLM(nn.Module):
         return DynamicCache(config=self.model.config)
 
 
-def as_model(model: Model | PreTrainedModel) -> Model:
-    """The model itself, or a model of transformers wrapped.
+def as_model(model: Model | PreTrainedModel | PeftModel) -> Model:
+    """The model itself, or a model of transformers wrapped; of a PEFT model, the one its adapter was put into.
 
     Raises:
-        AnatomyError: it is neither.
+        AnatomyError: it is none of these, or an adapter that acts outside of the model it was put into.
     """
+    from unlearnkit.models.peft import base_of, is_peft  # it builds on this module
+
+    if is_peft(model):
+        return CausalLM(base_of(model))
     if isinstance(model, PreTrainedModel):
         return CausalLM(model)
     if not isinstance(model, Model):
@@ -145,9 +155,30 @@ def as_model(model: Model | PreTrainedModel) -> Model:
 
 
 def device_of(model: object) -> torch.device:
-    """Where a model's inputs have to be: with its parameters, or on the CPU if it has none."""
-    parameter = next(model.parameters(), None) if isinstance(model, nn.Module) else None
-    return torch.device("cpu") if parameter is None else parameter.device
+    """Where a model's inputs have to be: with its parameters, or, if it is no module, on its `device`; else the CPU."""
+    if isinstance(model, nn.Module):
+        parameter = next(model.parameters(), None)
+        return torch.device("cpu") if parameter is None else parameter.device
+    device: object = getattr(model, "device", None)
+    return device if isinstance(device, torch.device) else torch.device("cpu")
+
+
+T = TypeVar("T")
+
+
+class Through(Protocol):
+    """Runs a function that uses live models, where their parameters are at hand: as the forward pass of one module.
+
+    DDP and FSDP act at the boundary of a module's forward pass; the function's result has to be made of tensors, lists
+    and tuples for them to find what gradients will come back through.
+    """
+
+    def __call__(self, work: Callable[[], T], /) -> T: ...
+
+
+def directly(work: Callable[[], T], /) -> T:
+    """On one device nothing stands between a model and its parameters."""
+    return work()
 
 
 @contextmanager

@@ -6,14 +6,15 @@ token is often the end token.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 
 import torch
 from torch import Tensor, nn
 
 from unlearnkit.batch import Decode
 from unlearnkit.errors import DataError, NeedError
-from unlearnkit.models.causal import device_of, evaluation_mode
+from unlearnkit.models.causal import Through, device_of, directly, evaluation_mode
 from unlearnkit.protocols import Greedy, Model
 
 
@@ -24,6 +25,8 @@ def generate(
     *,
     end_tokens: frozenset[int],
     decode: Decode | None = None,
+    through: Through = directly,
+    done_together: Callable[[bool], bool] = bool,
 ) -> tuple[tuple[int, ...], ...]:
     """The new tokens of each prompt, without the end token.
 
@@ -35,6 +38,9 @@ def generate(
         decoding: when to stop.
         end_tokens: ids that end a row.
         decode: token ids to text; needed for stop strings.
+        through: runs each step of the model; see `Through`.
+        done_together: whether all processes are done, given whether this one is: a model that is sharded has to run
+            equally often on all of them.
 
     Raises:
         DataError: an empty prompt.
@@ -61,7 +67,7 @@ def generate(
         cache = model.new_cache()
         for _ in range(decoding.max_new_tokens):
             inputs = {"input_ids": input_ids, "attention_mask": attention_mask, "position_ids": position_ids}
-            chosen = model.head(model.hidden(inputs, cache=cache).final[:, -1]).argmax(-1)
+            chosen = through(partial(_next_tokens, model, inputs, cache))
             for row, token in enumerate(chosen.tolist()):
                 if done[row]:
                     continue
@@ -72,13 +78,18 @@ def generate(
                 if decode is not None and decoding.stop:
                     text = decode(written[row])
                     done[row] = any(string in text for string in decoding.stop)
-            if all(done):
+            if done_together(all(done)):
                 break
             # A row that is done goes on as ballast. Its position stands still, lest it outgrow a position table.
             input_ids = chosen[:, None]
             position_ids = position_ids[:, -1:] + 1 - torch.tensor(done, device=device).long()[:, None]
             attention_mask = torch.cat([attention_mask, attention_mask.new_ones(len(prompts), 1)], dim=1)
     return tuple(map(tuple, written))
+
+
+def _next_tokens(model: Model, inputs: Mapping[str, Tensor], cache: object) -> Tensor:
+    """The most likely next token of each row: [B]."""
+    return model.head(model.hidden(inputs, cache=cache).final[:, -1]).argmax(-1)
 
 
 def cut_at_stop(text: str, stop: Sequence[str]) -> str:
