@@ -15,6 +15,7 @@ from unlearnkit.batch import Collate, Decode, Row, all_rows, check_tokenizer, ch
 from unlearnkit.errors import DataError, NeedError
 from unlearnkit.metrics.intervals import with_interval
 from unlearnkit.models.causal import as_model, evaluation_mode
+from unlearnkit.models.peft import PeftModel
 from unlearnkit.observe import HeadBudget, Models, check_needs, concatenate, continuations, observe, prompt_length
 from unlearnkit.parallel import Placed, Single, Strategy
 from unlearnkit.plan import GHOST, check_data, share
@@ -77,7 +78,7 @@ class Report:
 
 
 def evaluate(
-    models: Mapping[str, Model | PreTrainedModel | Recording],
+    models: Mapping[str, Model | PreTrainedModel | PeftModel | Recording],
     metrics: Mapping[str, Metric],
     data: Mapping[str, Dataset[Row]],
     *,
@@ -194,7 +195,7 @@ def gather(
 
 
 def record(
-    model: Model | PreTrainedModel,
+    model: Model | PreTrainedModel | PeftModel,
     needs: Needs,
     data: Mapping[str, Dataset[Row]],
     *,

@@ -309,10 +309,12 @@ class _Slopes(torch.autograd.Function):
         with torch.enable_grad():
             leaf = hidden.detach().requires_grad_()
             values = compute(leaf)
+            columns = [_columns(value) if value.requires_grad else () for value in values]
         slopes = []
-        for value in values:
-            columns = _columns(value) if value.requires_grad else ()
-            found = [torch.autograd.grad(column.sum(), leaf, retain_graph=True)[0] for column in columns]
+        for of_value in columns:
+            found = [
+                torch.autograd.grad(column, leaf, torch.ones_like(column), retain_graph=True)[0] for column in of_value
+            ]
             slopes.append(torch.stack(found) if found else leaf.new_empty(0))  # [k, N, H]
         ctx.save_for_backward(*slopes)
         results = tuple(value.detach() for value in values)

@@ -321,16 +321,15 @@ class FSDP:
     def weights(self, model: nn.Module, /) -> dict[str, Tensor]:
         if self._placed is not None:
             self._placed.rest()
-        whole: dict[int, Tensor] = {}  # tied weights once
+        whole: dict[int, Tensor] = {}  # tied weights once, or ranks would gather differently often
         state = {}
         for name, tensor in model.state_dict(keep_vars=True).items():
             if id(tensor) not in whole:
                 full = whole_tensor(tensor.detach())
-                if self.rank == 0:
-                    whole[id(tensor)] = full.to("cpu", self._stored.get(id(tensor), full.dtype))
-            if self.rank == 0:
-                state[name] = whole[id(tensor)]
-        return state
+                kept = full.to("cpu", self._stored.get(id(tensor), full.dtype)) if self.rank == 0 else full.new_empty(0)
+                whole[id(tensor)] = kept
+            state[name] = whole[id(tensor)]
+        return state if self.rank == 0 else {}
 
     def _shard(self, live: list[nn.Module], first: object) -> _Sharded:
         stored = [tensor.dtype for model in live for tensor in _tensors(model)]

@@ -18,7 +18,8 @@ import os
 import re
 import shutil
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import attrs
@@ -26,6 +27,7 @@ import torch
 from attrs import field, frozen
 from attrs.validators import ge
 from torch import Tensor
+from torch.distributed.checkpoint.api import CheckpointException
 from torch.distributed.checkpoint.hf_storage import HuggingFaceStorageReader, HuggingFaceStorageWriter
 from torch.distributed.checkpoint.state_dict_loader import load
 from torch.distributed.checkpoint.state_dict_saver import save
@@ -85,7 +87,12 @@ def write(
     partial = path.with_name(path.name + ".partial")
     _together(strategy, checkpoints, lambda: _empty(partial) if strategy.rank == 0 else None)
     writer = HuggingFaceStorageWriter(str(partial), save_distributed=True)
-    _together(strategy, checkpoints, lambda: save(dict(tensors), storage_writer=writer, no_dist=strategy.size == 1))
+
+    def put() -> None:
+        with _one_process_is_fine():
+            save(dict(tensors), storage_writer=writer, no_dist=strategy.size == 1)
+
+    _together(strategy, checkpoints, put)
     mine = [file for number, file in enumerate(sorted(partial.iterdir())) if number % strategy.size == strategy.rank]
     checksums: dict[str, Plain] = {}
     for part in strategy.gather({file.name: _checksum(file) for file in mine}):
@@ -131,16 +138,25 @@ def newest(checkpoints: Checkpoints, strategy: Strategy) -> State | None:
 def load_tensors(state: State, into: Mapping[str, Tensor], strategy: Strategy) -> None:
     """Fill these tensors, sharded as they are, with the saved ones of the same names; every rank calls this."""
     reader = HuggingFaceStorageReader(str(state.path))
-    load({name: tensor.detach() for name, tensor in into.items()}, storage_reader=reader, no_dist=strategy.size == 1)
+    into = {name: tensor.detach() for name, tensor in into.items()}
+    with _one_process_is_fine():
+        load(into, storage_reader=reader, no_dist=strategy.size == 1)
 
 
-def _together(strategy: Strategy, checkpoints: Checkpoints, work: object) -> None:
+@contextmanager
+def _one_process_is_fine() -> Iterator[None]:
+    """torch warns those who save without a process group that they do."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="torch.distributed is disabled", category=UserWarning)
+        yield
+
+
+def _together(strategy: Strategy, checkpoints: Checkpoints, work: Callable[[], object]) -> None:
     """Do this on every rank; if it fails on one, fail on all."""
-    assert callable(work)
     failure = ""
     try:
         work()
-    except Exception as error:
+    except (Exception, CheckpointException) as error:  # torch's derives from BaseException
         failure = f"{type(error).__name__}: {_first_cause(error)}"
     failures = [(rank, text) for rank, text in enumerate(strategy.gather(failure)) if text]
     if failures:

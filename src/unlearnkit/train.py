@@ -38,6 +38,7 @@ from unlearnkit.errors import (
 )
 from unlearnkit.evaluate import evaluate, on_cpu
 from unlearnkit.models.causal import HALF, CausalLM, as_model, device_of, evaluation_mode, no_dropout
+from unlearnkit.models.peft import PeftModel, adapter_off, is_peft
 from unlearnkit.observe import HeadBudget, Models, check_needs, concatenate, observe
 from unlearnkit.parallel import Placed, Single, Strategy
 from unlearnkit.plan import Pairing, Sampler, check_data, ghost, keyed_draw, share
@@ -270,7 +271,7 @@ class Validation:
 
 
 def unlearn(
-    model: Model | PreTrainedModel,
+    model: Model | PreTrainedModel | PeftModel,
     objective: Objective,
     data: Mapping[str, Dataset[Row]],
     *,
@@ -296,17 +297,18 @@ def unlearn(
 ) -> Run:
     """Train a model on an objective: unlearning, or plain fine-tuning with `CrossEntropy`.
 
-    What is trained is what the optimizer holds; everything else is frozen for the run. With a strategy for several
+    What is trained is what the optimizer holds and requires a gradient; all else is frozen for the run. With a strategy for several
     processes every process calls this with the same arguments, and the gradient of each step is the same as on one.
 
     Args:
-        model: trained in place; a transformers model or any `Model` that is a module.
+        model: trained in place; a transformers or PEFT model, or any `Model` that is a module.
         objective: what is minimised; its roles are the data sets used.
         data: rows by role. Roles the objective does not name are not trained on; "forget" and "retain" are watched.
         optimizer: any torch optimizer over (some of) the model's parameters. If the strategy shards the model, the
             optimizer's parameters are exchanged for the shards.
         steps: optimizer steps.
-        models: what needs call by name, "reference" for instance: frozen models or recordings.
+        models: what needs call by name, "reference" for instance: frozen models or recordings. The "reference" of a
+            PEFT model, if none is given, is itself with its adapter switched off.
         primary: the role whose passes are epochs. Default: "forget" if the objective uses it, else its only role.
         batch_size: primary rows per step over all processes, each with one partner of every other role.
         max_tokens: padded tokens per micro-batch; changes speed and memory, not the result.
@@ -342,6 +344,8 @@ def unlearn(
     if not isinstance(wrapped, nn.Module):
         raise GradientError(f"{type(model).__name__} is no torch module: it has no parameters to train.")
     every: dict[str, Model | Recording] = {"model": wrapped}
+    if is_peft(model) and "reference" in {need.of for need in objective.needs}:
+        models = {"reference": adapter_off(model), **(models or {})}
     for name, other in (models or {}).items():
         every[name] = other if isinstance(other, Recording) else as_model(other)
         _check_apart(name, every[name], wrapped)
@@ -364,7 +368,7 @@ def unlearn(
     with ExitStack() as during:
         during.enter_context(evaluation_mode(*others.values()))
         during.enter_context(_only_trained({"model": wrapped, **others}, trained))
-        types = during.enter_context(_precision(wrapped, master_weights and not strategy.casts))
+        types = during.enter_context(_precision(wrapped, trained, master_weights and not strategy.casts))
         inner_types = {name.removeprefix("model."): dtype for name, dtype in types.items()}
         during.enter_context(_training(wrapped, dropout))
         stop = during.enter_context(on_sigterm()) if checkpoints is not None else Stop()
@@ -652,7 +656,7 @@ def _check_apart(name: str, other: Model | Recording, model: nn.Module) -> None:
 
 
 def _names(optimizer: Optimizer, model: nn.Module) -> list[list[str]]:
-    """The names of the parameters of each group."""
+    """The names of each group's parameters, in order."""
     names = {parameter: name for name, parameter in model.named_parameters()}
     for group in optimizer.param_groups:
         for parameter in group["params"]:
@@ -661,6 +665,11 @@ def _names(optimizer: Optimizer, model: nn.Module) -> list[list[str]]:
                     f"the optimizer holds a tensor of shape {tuple(parameter.shape)} that is no parameter of the model. "
                     "Build the optimizer from the parameters of the model that is passed to unlearn()."
                 )
+    if not any(parameter.requires_grad for group in optimizer.param_groups for parameter in group["params"]):
+        raise GradientError(
+            "nothing the optimizer holds requires a gradient, so there is nothing to train. "
+            "Call model.requires_grad_(True), or requires_grad_(True) on the parameters that are to be trained."
+        )
     return [[names[parameter] for parameter in group["params"]] for group in optimizer.param_groups]
 
 
@@ -677,12 +686,12 @@ def _rebound(optimizer: Optimizer, model: nn.Module, names: Sequence[Sequence[st
                         f"the optimizer has state for {name} from before the model was sharded. Place the models first: "
                         "strategy.place({'model': model, ...}), and build the optimizer then."
                     )
-    return {name: parameters[name] for of_group in names for name in of_group}
+    return {name: parameters[name] for of_group in names for name in of_group if parameters[name].requires_grad}
 
 
 @contextmanager
 def _only_trained(models: Mapping[str, nn.Module], names: Sequence[Sequence[str]]) -> Iterator[None]:
-    """Freeze what the optimizer does not hold, for the run."""
+    """Freeze what the optimizer does not hold, for the run; what is frozen already stays so."""
     before = {
         name: {key: parameter.requires_grad for key, parameter in model.named_parameters()}
         for name, model in models.items()
@@ -690,7 +699,7 @@ def _only_trained(models: Mapping[str, nn.Module], names: Sequence[Sequence[str]
     trained = {key for of_group in names for key in of_group}
     for name, model in models.items():
         for key, parameter in model.named_parameters():
-            parameter.requires_grad_(name == "model" and key in trained)
+            parameter.requires_grad_(name == "model" and key in trained and parameter.requires_grad)
     try:
         yield
     finally:
@@ -700,22 +709,27 @@ def _only_trained(models: Mapping[str, nn.Module], names: Sequence[Sequence[str]
 
 
 @contextmanager
-def _precision(model: nn.Module, master_weights: bool) -> Iterator[Mapping[str, torch.dtype]]:
-    """Hold a half-precision model in float32 and compute in bfloat16; round once at the end, to the types yielded.
+def _precision(
+    model: nn.Module, names: Sequence[Sequence[str]], master_weights: bool
+) -> Iterator[Mapping[str, torch.dtype]]:
+    """Hold what is trained in half precision in float32, compute in bfloat16; round once at the end, to types yielded.
 
     Models in float16 compute in bfloat16 too: float16 gradients would underflow without loss scaling.
     """
-    if not master_weights or not any(parameter.dtype in HALF for parameter in model.parameters()):
+    trained = {name for of_group in names for name in of_group}
+    parameters = {name: parameter for name, parameter in model.named_parameters() if name in trained}
+    types = {name: parameter.dtype for name, parameter in parameters.items() if parameter.dtype in HALF}
+    if not master_weights or not types:
         yield {}
         return
-    types = {name: tensor.dtype for name, tensor in [*model.named_parameters(), *model.named_buffers()]}
-    model.float()
+    for name in types:
+        parameters[name].data = parameters[name].data.float()
     try:
         with torch.autocast(device_of(model).type, dtype=torch.bfloat16):
             yield types
     finally:
-        for name, tensor in [*model.named_parameters(), *model.named_buffers()]:
-            tensor.data = tensor.data.to(types[name])
+        for name, dtype in types.items():
+            parameters[name].data = parameters[name].data.to(dtype)
 
 
 @contextmanager

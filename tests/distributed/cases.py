@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Mapping
+from importlib.util import find_spec
 
 import torch
 from attrs import frozen
@@ -14,7 +15,8 @@ from unlearnkit.batch import PlainTemplate, Row, collate_packed, collate_text, t
 from unlearnkit.data.fictitious import build_tokenizer, build_world
 from unlearnkit.evaluate import evaluate, record
 from unlearnkit.metrics import ExactMemorization, Probability, Rouge
-from unlearnkit.models.causal import CausalLM, no_dropout
+from unlearnkit.models import adapter_off
+from unlearnkit.models.causal import CausalLM, as_model, no_dropout
 from unlearnkit.models.tiny import tiny_model
 from unlearnkit.objectives.cross_entropy import CrossEntropy
 from unlearnkit.objectives.npo import NPO
@@ -133,6 +135,29 @@ def transformer_step(
     return Case(run, TRANSFORMERS)
 
 
+def lora_step() -> Case:
+    """The adapter is trained, the reference is the same model without it: two passes through the same shards."""
+
+    def run(strategy: Strategy) -> Result:
+        import peft
+
+        base = tiny_model("llama", vocabulary=VOCABULARY, dtype=torch.float64)
+        torch.manual_seed(0)
+        adapted = peft.get_peft_model(base, peft.LoraConfig(r=2, target_modules=["q_proj", "down_proj"])).double()
+        for name, parameter in adapted.named_parameters():
+            if "lora_B" in name:
+                nn.init.normal_(parameter)
+        model = as_model(adapted)
+        assert isinstance(model, CausalLM)
+        engine = Engine(models={"model": model, "reference": adapter_off(adapted)}, max_tokens=24, strategy=strategy)
+        model.train()
+        means = engine.backward(NPO_AND_MORE, ROWS["uneven"])
+        engine.placed.rest()
+        return {**_gradients(model), **means.terms}
+
+    return Case(run, TRANSFORMERS)
+
+
 def training(objective: Objective) -> Case:
     def run(strategy: Strategy) -> Result:
         model = Toy(0)
@@ -210,6 +235,7 @@ CASES: dict[str, Case] = {
     "llama, checkpointed": transformer_step("llama", NPO_AND_MORE, checkpointing=True),
     "llama, packed": transformer_step("llama", NPO_AND_MORE, packed=True),
     "gpt2, tied": transformer_step("gpt2", NPO_AND_MORE),
+    **({"lora": lora_step()} if find_spec("peft") else {}),
     "rmu": transformer_step("llama", RMU(layer=1, hidden_size=32), trained="layers.0.mlp.down_proj"),
     "training": training(OBJECTIVES["sums"]),
     "training with a dual variable": training(NPO(beta=0.5) + RisingWeight()),

@@ -8,7 +8,7 @@ so that a method which compares with it needs no second model:
     optimizer = torch.optim.AdamW(parameter for parameter in model.parameters() if parameter.requires_grad)
     unlearn(model, objective, data, optimizer=optimizer, models={"reference": adapter_off(model)}, ...)
 
-PEFT is recognised by its methods and never imported here. Behaviour was read off and tested with PEFT 0.21.2.
+PEFT is recognised by its methods and never imported here. Its behaviour was read off PEFT 0.21.2 and tested from 0.19 on.
 """
 
 from __future__ import annotations
@@ -158,29 +158,25 @@ class AdapterOff:
     def _switched_off(self) -> Iterator[None]:
         """Without adapter, gradient and dropout; afterwards everything is as before.
 
-        PEFT freezes adapters that it switches off, and makes the active ones trainable, all of them, when it switches
-        them on again. What was trainable is put back here: the graph of an earlier forward pass is still waiting for
-        its backward pass, and blocks under activation checkpointing run again in it.
+        PEFT freezes adapters that it switches off and, switching on, makes all active ones trainable. What was trainable
+        is put back here: the graph of an earlier forward pass may be waiting for its backward pass, in which blocks
+        under activation checkpointing run again.
         """
-        before = [(parameter, parameter.requires_grad) for parameter in self._inner.parameters()]
+        before = {parameter: parameter.requires_grad for parameter in self._inner.parameters()}
         try:
             with torch.no_grad(), evaluation_mode(self._inner), self._adapted.disable_adapter():
-                self._check_frozen()
+                for name, parameter in self._inner.model.named_parameters():
+                    if parameter.requires_grad:  # it is no part of the adapter, or PEFT would have frozen it
+                        raise MissingModelError(
+                            f"{name} lies under the adapter and is trained, so the model without adapter would change "
+                            "with it and is no reference. Build the optimizer from the parameters of the adapter, those "
+                            "that require gradients after get_peft_model(), or pass a copy of the model made before."
+                        )
                 yield
         finally:
-            for parameter, required in before:
+            for parameter, required in before.items():
                 if parameter.requires_grad != required:
                     parameter.requires_grad_(required)
-
-    def _check_frozen(self) -> None:
-        """Refuse a reference that is trained along: with the adapter off, what is still trainable lies under it."""
-        for name, parameter in self._inner.model.named_parameters():
-            if parameter.requires_grad:
-                raise MissingModelError(
-                    f"{name} lies under the adapter and is trained, so the model without adapter would change with it "
-                    "and is no reference. Build the optimizer from the parameters of the adapter, those that require "
-                    "gradients after get_peft_model(), or pass a copy of the model made before."
-                )
 
 
 def adapter_off(model: object) -> AdapterOff:
