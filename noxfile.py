@@ -29,6 +29,13 @@ def tests(session: nox.Session) -> None:
 
 
 @nox.session
+def distributed(session: nox.Session) -> None:
+    """Everything about several processes, killing runs many times included: some minutes."""
+    install(session, "-e", ".[plot]", groups=("test",))
+    session.run("pytest", "-m", "slow or not slow", "tests/distributed", "tests/test_resume.py", *session.posargs)
+
+
+@nox.session
 def types(session: nox.Session) -> None:
     """mypy --strict over src, tests, benchmarks and examples."""
     install(session, "-e", ".[plot]", groups=("test", "types"))
@@ -48,6 +55,21 @@ def benchmark(session: nox.Session) -> None:
     """Every objective by every metric on the fictitious world: a table, a picture and results.json in results/."""
     install(session, "-e", ".[plot]")
     session.run("python", "benchmarks/quality.py", *session.posargs)
+
+
+@nox.session
+def speed(session: nox.Session) -> None:
+    """Time and memory of a step beside the common way and a hand-written minimum, and what shard means get wrong."""
+    install(session, "-e", ".")
+    session.run("python", "benchmarks/speed.py", *session.posargs)
+    session.run("python", "benchmarks/shard_means.py")
+
+
+@nox.session
+def scale(session: nox.Session) -> None:
+    """Memory and time per GPU by arithmetic, and the same arithmetic against what small runs really take."""
+    install(session, "-e", ".")
+    session.run("python", "benchmarks/scale.py", *session.posargs)
 
 
 @nox.session

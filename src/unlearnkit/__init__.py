@@ -5,6 +5,7 @@ from unlearnkit.checkpoint import load_model, save_model
 from unlearnkit.data.jsonl import read_jsonl
 from unlearnkit.evaluate import Report, evaluate, record
 from unlearnkit.models.causal import CausalLM
+from unlearnkit.models.peft import adapter_off
 from unlearnkit.objectives import (
     DPO,
     NPO,
@@ -18,6 +19,7 @@ from unlearnkit.objectives import (
     SimNPO,
 )
 from unlearnkit.observe import observe
+from unlearnkit.parallel import DDP, FSDP, Single
 from unlearnkit.protocols import (
     Additive,
     Captured,
@@ -36,16 +38,20 @@ from unlearnkit.protocols import (
     Unit,
 )
 from unlearnkit.recording import Recording
-from unlearnkit.train import unlearn
+from unlearnkit.resume import Checkpoints
+from unlearnkit.train import Validation, unlearn
 
 __all__ = [
+    "DDP",
     "DPO",
+    "FSDP",
     "NPO",
     "RMU",
     "Additive",
     "Captured",
     "CausalLM",
     "ChatTemplate",
+    "Checkpoints",
     "Compared",
     "CrossEntropy",
     "Dataset",
@@ -67,9 +73,12 @@ __all__ = [
     "Score",
     "Seen",
     "SimNPO",
+    "Single",
     "Term",
     "Tokens",
     "Unit",
+    "Validation",
+    "adapter_off",
     "evaluate",
     "load_model",
     "observe",

@@ -4,6 +4,8 @@ python -m unlearnkit demo       the fictitious world in a minute: three methods 
 python -m unlearnkit unlearn    a model and JSONL files in, an unlearned Hugging Face folder and a run record out
 python -m unlearnkit evaluate   metrics of a model on JSONL files
 python -m unlearnkit list       what is implemented
+
+Under torchrun, `unlearn` and `evaluate` share their work among the processes (FSDP); the first one speaks and writes.
 """
 
 from __future__ import annotations
@@ -23,12 +25,12 @@ from tqdm import tqdm
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from transformers.utils.logging import disable_progress_bar
 
-from unlearnkit.batch import PlainTemplate, Row, Template, check_tokenizer, template_of
+from unlearnkit.batch import PlainTemplate, Row, Template, check_tokenizer, count_positions, template_of
 from unlearnkit.catalog import CATALOG
 from unlearnkit.checkpoint import check_output, load_model, save_model
 from unlearnkit.data.jsonl import read_jsonl
 from unlearnkit.data.refusals import draw_refusal
-from unlearnkit.errors import DataError, UnlearnkitError
+from unlearnkit.errors import CheckpointError, DataError, Preempted, UnlearnkitError
 from unlearnkit.evaluate import evaluate, record, save_report
 from unlearnkit.experiment import (
     HERE,
@@ -42,14 +44,17 @@ from unlearnkit.experiment import (
     line,
     run_recipe,
 )
+from unlearnkit.memory import Estimate, Shape, estimate
 from unlearnkit.metrics import ExactMemorization, ExtractionStrength, Probability, Rouge
-from unlearnkit.models.causal import CausalLM
+from unlearnkit.models.causal import HALF, CausalLM
 from unlearnkit.observe import prompt_length
+from unlearnkit.parallel import FSDP, Single, Strategy, launched
 from unlearnkit.progress import Bars
-from unlearnkit.protocols import Greedy, Metric, Tokens
+from unlearnkit.protocols import Compared, Greedy, Metric, Objective, Tokens
 from unlearnkit.provenance import run_record
 from unlearnkit.recipes import RECIPES, recipe
 from unlearnkit.recording import Recording, fingerprint
+from unlearnkit.resume import Checkpoints
 from unlearnkit.train import Step, unlearn
 
 DEMO = ("ga", "npo_nll", "simnpo")
@@ -57,21 +62,42 @@ DEMO = ("ga", "npo_nll", "simnpo")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Parse, call, and say what was refused in one line: 0 if all went well, else 2."""
+    """Parse, call, and say what was refused in one line: 0 if all went well or the run was stopped and saved, else 2."""
     options = _parser().parse_args(arguments)
     warnings.showwarning = _show_warning
     disable_progress_bar()  # transformers' own, in the middle of ours
+    strategy: Strategy = Single()
     try:
-        command = {"demo": _demo, "unlearn": _unlearn, "evaluate": _evaluate, "list": _list}[options.command]
-        command(options)
+        match options.command:
+            case "demo":
+                _demo(options)
+            case "list":
+                _list()
+            case _:
+                strategy = launched()
+                if strategy.rank > 0:
+                    warnings.showwarning = _ignore_warning  # they all meet the same
+                {"unlearn": _unlearn, "evaluate": _evaluate}[options.command](options, strategy)
     except UnlearnkitError as refused:
-        print(f"unlearnkit: {refused}", file=sys.stderr)
+        who = "unlearnkit" if strategy.rank == 0 else f"unlearnkit, rank {strategy.rank}"
+        print(f"{who}: {refused}", file=sys.stderr)
         return 2
+    except Preempted as stopped:
+        _say(strategy, f"stopped as asked. The state is in {stopped.checkpoint}; the same command goes on from there.")
     return 0
+
+
+def _say(strategy: Strategy, text: str) -> None:
+    if strategy.rank == 0:
+        print(text, flush=True)
 
 
 def _show_warning(message: Warning | str, *_: object, **__: object) -> None:
     print(f"unlearnkit: warning: {message}", file=sys.stderr)
+
+
+def _ignore_warning(*_: object, **__: object) -> None:
+    pass
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -96,6 +122,12 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument("--learning-rate", type=float, help="default: the literature's for the method, 1e-5 for most")
     run.add_argument("--clip", type=float, default=1.0, help="largest gradient norm")
     run.add_argument("--seed", type=int, default=0)
+    run.add_argument(
+        "--checkpoints", type=Path, metavar="FOLDER", help="save the run's state there, and go on from the newest one"
+    )
+    run.add_argument(
+        "--checkpoint-every", type=positive, metavar="N", help="steps between two saved states (default: 100)"
+    )
 
     score = commands.add_parser("evaluate", help="measure a model on JSONL data")
     _add_model(score)
@@ -121,7 +153,11 @@ def _add_model(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--model", required=True, help="Hugging Face folder, or a model id together with --download")
     parser.add_argument("--gguf-file", help="name of a GGUF file inside the folder")
     parser.add_argument("--download", action="store_true", help="allow the network")
-    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    parser.add_argument(
+        "--device",
+        default="cuda" if torch.cuda.is_available() else "cpu",
+        help="under torchrun each process uses its own, whatever is said here",
+    )
     parser.add_argument("--keys", nargs="+", metavar="FIELD", help="field names of prompt and answer, or of the text")
     parser.add_argument("--template", choices=["auto", "plain"], default="auto", help="auto: the chat template, if any")
     parser.add_argument("--max-length", type=positive, default=512, help="tokens; longer examples are cut")
@@ -139,9 +175,10 @@ def _demo(options: argparse.Namespace) -> None:
     print(f"\n{time.perf_counter() - start:.0f} s. All methods, a picture and results.json: python -m nox -s benchmark")
 
 
-def _load(options: argparse.Namespace) -> tuple[PreTrainedModel, PreTrainedTokenizerBase, Template]:
+def _load(options: argparse.Namespace, strategy: Strategy) -> tuple[PreTrainedModel, PreTrainedTokenizerBase, Template]:
     model, tokenizer = load_model(options.model, gguf_file=options.gguf_file, download=options.download)
-    nn.Module.to(model, options.device)
+    if isinstance(strategy, Single):  # others place it themselves
+        nn.Module.to(model, options.device)
     check_tokenizer(tokenizer, CausalLM(model).vocabulary)
     return model, tokenizer, PlainTemplate() if options.template == "plain" else template_of(tokenizer)
 
@@ -168,34 +205,43 @@ def _read(
     }
 
 
-def _unlearn(options: argparse.Namespace) -> None:
+def _unlearn(options: argparse.Namespace, strategy: Strategy) -> None:
     check_output(options.out)
-    model, tokenizer, template = _load(options)
+    checkpoints = _checkpoints(options)
+    model, tokenizer, template = _load(options, strategy)
     data = _read(options, tokenizer, template, {"forget": options.forget, "retain": options.retain})
     chosen = recipe(options.method)
     objective = chosen.objective(model)
     if "idk" in {need.role for need in objective.needs}:
         data |= _read(options, tokenizer, template, {"idk": options.forget}, partial(draw_refusal, seed=options.seed))
-    models: dict[str, PreTrainedModel | Recording] = {}
     of_reference = [need for need in objective.needs if need.of == "reference" and need.role in data]
-    if of_reference and all(isinstance(need, Tokens) for need in of_reference):
-        models["reference"] = record(model, frozenset(of_reference), data, max_tokens=options.max_tokens)
-    elif of_reference:
+    recorded = all(isinstance(need, Tokens) for need in of_reference)
+    trained = sum(parameter.numel() for parameter in chosen.parameters(model))
+    planned = _planned(options, strategy, model, objective, data, trained=trained, references=0 if recorded else 1)
+    where = f"each of {strategy.size} devices" if strategy.size > 1 else "the device"
+    _say(strategy, f"memory on {where}, estimated:\n{planned.table()}")
+    before, start = fingerprint(model), time.perf_counter()
+    models: dict[str, PreTrainedModel | Recording] = {}
+    if not recorded:
         models["reference"] = copy.deepcopy(model)  # whole distributions or hidden states: no recording holds them
+    elif of_reference:
+        models["reference"] = record(
+            model, frozenset(of_reference), data, max_tokens=options.max_tokens, strategy=strategy
+        )
     rate = chosen.learning_rate if options.learning_rate is None else options.learning_rate
     epoch = -(-len(data["forget"]) // options.batch_size)
     steps = 5 * epoch if options.steps is None else options.steps
-    before, start = fingerprint(model), time.perf_counter()
-    with tqdm(total=steps, desc=options.method) as bar:
+    with tqdm(total=steps, desc=options.method, disable=strategy.rank > 0) as bar:
 
         def show(step: Step) -> None:
             bar.set_postfix({name: f"{value:.3f}" for name, value in step.terms.items()})
-            bar.update()
+            bar.update(step.number + 1 - bar.n)  # a run that goes on does not begin at 0
 
         unlearn(
             model,
             objective,
             data,
+            # made after recording, which may have sharded the model
             optimizer=torch.optim.AdamW(chosen.parameters(model), lr=rate, weight_decay=0.01),
             steps=steps,
             models=models,
@@ -203,12 +249,15 @@ def _unlearn(options: argparse.Namespace) -> None:
             max_tokens=options.max_tokens,
             seed=options.seed,
             clip=options.clip,
+            strategy=strategy,
+            checkpoints=checkpoints,
             on_step=show,
         )
     save_model(
         options.out,
         model,
         tokenizer,
+        strategy=strategy,
         record=run_record(
             settings={
                 **{name: str(value) if isinstance(value, Path) else value for name, value in vars(options).items()},
@@ -216,6 +265,7 @@ def _unlearn(options: argparse.Namespace) -> None:
                 "steps": steps,
                 "learning_rate": rate,
                 "effective_batch": options.batch_size,
+                "processes": strategy.size,
                 "template": str(template),
             },
             data=data,
@@ -225,11 +275,57 @@ def _unlearn(options: argparse.Namespace) -> None:
             wall_seconds=time.perf_counter() - start,
         ),
     )
-    print(f"wrote {options.out}")
+    _say(strategy, f"wrote {options.out}")
 
 
-def _evaluate(options: argparse.Namespace) -> None:
-    model, tokenizer, template = _load(options)
+def _checkpoints(options: argparse.Namespace) -> Checkpoints | None:
+    if options.checkpoints is None and options.checkpoint_every is not None:
+        raise CheckpointError(
+            f"--checkpoint-every {options.checkpoint_every} says how often the state is saved, but not where. "
+            "Name a folder with --checkpoints."
+        )
+    if options.checkpoints is None:
+        return None
+    return Checkpoints(folder=options.checkpoints, every=options.checkpoint_every or 100)
+
+
+def _planned(
+    options: argparse.Namespace,
+    strategy: Strategy,
+    model: PreTrainedModel,
+    objective: Objective,
+    data: Mapping[str, Sequence[Row]],
+    *,
+    trained: int,
+    references: int,
+) -> Estimate:
+    """The memory of the run: micro-batches as full as they get, in rows as long as the longest."""
+    roles = {need.role for need in objective.needs} & data.keys()
+    through_head = [need for need in objective.needs if isinstance(need, Tokens | Compared)]
+    positions = {role: {need.positions for need in through_head if need.role == role} for role in roles}
+    rows = [row for role in roles for row in data[role]]
+    wanted = sum(max((count_positions(row, kind) for kind in positions[row.role]), default=0) for row in rows)
+    width = max(map(len, rows))
+    of_rank = -(-options.batch_size * len(roles) // strategy.size)
+    tokens = max(width, min(options.max_tokens, of_rank * width))
+    size = torch.finfo(model.dtype).bits // 8
+    return estimate(
+        Shape.of(model),
+        trained=trained,
+        tokens=tokens,
+        width=width,
+        positions=round(tokens * wanted / sum(map(len, rows))),
+        layout="fsdp" if isinstance(strategy, FSDP) else "single",
+        devices=strategy.size,
+        weight_bytes=max(4, size),  # what is trained in half precision is held in float32
+        compute_bytes=2 if model.dtype in HALF else size,
+        checkpointing=isinstance(strategy, FSDP) and strategy.activation_checkpointing,
+        references=references,
+    )
+
+
+def _evaluate(options: argparse.Namespace, strategy: Strategy) -> None:
+    model, tokenizer, template = _load(options, strategy)
     data = _read(options, tokenizer, template, {"forget": options.forget, "retain": options.retain})
     if not data:
         raise DataError("there is nothing to measure the model on. Pass --forget, --retain or both.")
@@ -248,14 +344,15 @@ def _evaluate(options: argparse.Namespace) -> None:
             tokenizer=tokenizer,
             intervals=True,
             max_tokens=options.max_tokens,
+            strategy=strategy,
             progress=bars,
         )
-    print(report.markdown())
-    if options.out is not None:
+    _say(strategy, report.markdown())
+    if options.out is not None and strategy.rank == 0:
         save_report(report, options.out)
 
 
-def _list(_: argparse.Namespace) -> None:
+def _list() -> None:
     for entry in CATALOG:
         print(f"{entry.kind:<10} {entry.key:<22} {entry.where:<52} {entry.paper}, {entry.year}; {entry.confidence}")
     print(f"\nmethods of `unlearnkit unlearn`: {', '.join(RECIPES)}")

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
+
 import pytest
 from safetensors.torch import load_file
 from torch import Tensor
@@ -51,3 +54,22 @@ def test_the_same_as_on_one_process(
     for key, value in expected.items():
         distance = float((got[key].double() - value.double()).norm())
         assert distance <= CASES[case].tolerance * max(1.0, float(value.double().norm())), key
+
+
+def test_fsdp_moves_each_parameter_once_forward_once_backward_and_each_gradient_once(tmp_path: Path) -> None:
+    done = torchrun(2, "tests.distributed.traffic", str(tmp_path / "traffic.json"))
+    assert done.returncode == 0, done.stdout + done.stderr
+    found = json.loads((tmp_path / "traffic.json").read_text())
+    whole, root = found["sizes"]["whole"], found["sizes"]["root"]
+    # Three blocks: gathered forward and backward; the root once, it stays. One reduction each. The means of two terms
+    # and their sum, in double precision or single, is all that travels beside.
+    blocks = whole - root
+    assert found["one piece"]["calls"] == {"allgather_base": 7, "reduce_scatter_base": 4, "allreduce": 1}
+    assert found["one piece"]["bytes"]["allgather_base"] == root + 2 * blocks
+    assert found["one piece"]["bytes"]["reduce_scatter_base"] == whole
+    assert found["one piece"]["bytes"]["allreduce"] <= 24
+    # A head that is cut into chunks gathers nothing more; each further micro-batch gathers all of it again.
+    assert found["small chunks"] == found["one piece"]
+    assert found["pieces"]["calls"]["allgather_base"] == 3 * 7
+    # A live reference: its blocks forward, in the same root; and one block that torch fetches ahead for nothing.
+    assert found["live reference"]["calls"]["allgather_base"] == 7 + 3 + 1

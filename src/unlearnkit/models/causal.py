@@ -220,6 +220,17 @@ def _dropouts(module: nn.Module) -> list[str]:
     ]
 
 
+def compile_blocks(model: PreTrainedModel, *, backend: str = "inductor") -> None:
+    """Compile each transformer block by itself, in place, for rows of any length; before a strategy shards the model.
+
+    Block by block nothing breaks the graph, and equal blocks share it. The head needs no compiling: it is one product.
+    A site that is read or changed costs a graph of its own for that block. Together with activation checkpointing torch
+    soon gives up compiling and says so; the results stay right.
+    """
+    for block in anatomy(model).blocks:
+        block.compile(backend=backend, dynamic=True)
+
+
 # --- sites ------------------------------------------------------------------------------------------------------------
 
 
