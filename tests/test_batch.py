@@ -11,11 +11,13 @@ from transformers import PreTrainedTokenizerBase
 from tests.toy import toy_rows
 from unlearnkit.batch import (
     IGNORE,
+    Batch,
     PlainTemplate,
     Row,
     as_role,
     check_tokenizer,
     check_vocabulary,
+    collate_packed,
     collate_text,
     count,
     template_of,
@@ -39,7 +41,7 @@ def test_each_position_predicts_the_next_token(lengths: list[tuple[int, int]]) -
         assert (batch.targets[b, len(row) - 1 :] == IGNORE).all()
         assert batch.targets[b][batch.answer[b]].tolist() == row.labels[1:][row.labels[1:] != IGNORE].tolist()
         assert int(batch.text[b].sum()) == len(row) - 1
-        assert int(batch.non_pad[b].sum()) == len(row) == int(batch.inputs["attention_mask"][b].sum())
+        assert int(batch.non_pad[b].sum()) == len(row)
 
 
 @given(lengths=lengths)
@@ -66,8 +68,57 @@ def test_masks_come_from_lengths_not_from_the_pad_id() -> None:
     row = Row("a", "forget", {"input_ids": torch.tensor([0, 0])}, torch.tensor([IGNORE, 0]))
     longer = toy_rows("forget", [(3, 2)])[0]
     batch = collate_text([row, longer])
-    assert batch.inputs["attention_mask"].tolist() == [[1, 1, 0, 0, 0], [1, 1, 1, 1, 1]]
+    assert batch.non_pad.long().tolist() == [[1, 1, 0, 0, 0], [1, 1, 1, 1, 1]]
+    assert batch.inputs.keys() == {"input_ids", "position_ids"}  # padding on the right needs no mask
     assert batch.answer[0].tolist() == [True, False, False, False, False]
+
+
+def by_place(batch: Batch) -> dict[tuple[int, int], tuple[int, int, int, bool, bool, bool]]:
+    """What a batch says of each token, by row and place in the row: id, position id, target and masks."""
+    inputs = [batch.inputs[name].flatten().tolist() for name in ("input_ids", "position_ids")]
+    rest = [tensor.flatten().tolist() for tensor in (batch.targets, batch.answer, batch.text, batch.non_pad)]
+    slots = list(zip(*inputs, *rest, strict=True))
+    row = batch.row.flatten().tolist()
+    found = {}
+    for number, start in enumerate(batch.start.tolist()):
+        for place in range(len(batch.rows[number])):
+            assert row[start + place] == number
+            found[number, place] = slots[start + place]
+    return found
+
+
+@given(lengths=lengths)
+def test_packed_rows_say_of_each_token_what_padded_ones_say(lengths: list[tuple[int, int]]) -> None:
+    rows = toy_rows("forget", lengths)
+    packed, padded = collate_packed(rows), collate_text(rows)
+    assert by_place(packed) == by_place(padded)
+    assert packed.rows == padded.rows == tuple(rows)
+    # Nothing else is marked: a packed batch has no other slot, a padded one only pad slots.
+    assert packed.targets.shape == packed.row.shape == (1, sum(map(len, rows)))
+    assert packed.non_pad.all()
+    for mask in ("answer", "text", "non_pad"):
+        assert int(getattr(packed, mask).sum()) == int(getattr(padded, mask).sum())
+    assert set(packed.inputs) == {"input_ids", "position_ids"}, "with a mask, documents would not be kept apart"
+
+
+def test_packed_rows_follow_each_other() -> None:
+    first = Row("a", "forget", {"input_ids": torch.tensor([5, 6, 7])}, torch.tensor([IGNORE, IGNORE, 9]))
+    second = Row("b", "retain", {"input_ids": torch.tensor([8])}, torch.tensor([8]))
+    third = Row("c", "retain", {"input_ids": torch.tensor([3, 4])}, torch.tensor([3, 4]))
+    batch = collate_packed([first, second, third])
+    assert batch.inputs["input_ids"].tolist() == [[5, 6, 7, 8, 3, 4]]
+    assert batch.inputs["position_ids"].tolist() == [[0, 1, 2, 0, 0, 1]]
+    assert batch.targets.tolist() == [[6, 9, IGNORE, IGNORE, 4, IGNORE]]
+    assert batch.answer.tolist() == [[False, True, False, False, True, False]]
+    assert batch.row.tolist() == [[0, 0, 0, 1, 2, 2]]
+    assert batch.start.tolist() == [0, 3, 4]
+
+
+def test_by_default_a_row_is_a_line() -> None:
+    nothing = torch.zeros(3, 4, dtype=torch.bool)
+    batch = Batch(toy_rows("forget", [(2, 2)] * 3), {}, torch.zeros(3, 4), nothing, nothing, nothing)
+    assert batch.row.tolist() == [[0] * 4, [1] * 4, [2] * 4]
+    assert batch.start.tolist() == [0, 4, 8]
 
 
 def test_as_role_keeps_everything_else() -> None:

@@ -48,8 +48,8 @@ class Toy(nn.Module):
         cache: object | None = None,
     ) -> Hidden:
         self.calls += 1
-        embedded = self.embedding[inputs["input_ids"]] * inputs["attention_mask"][..., None]
-        steps = inputs["attention_mask"].cumsum(1).clamp(min=1)[..., None]
+        embedded = self.embedding[inputs["input_ids"]]
+        steps = torch.arange(1, embedded.shape[1] + 1)[:, None]
         state = torch.tanh(embedded.cumsum(1) / steps + embedded) @ self.block
         state = state + add.get(resid_post(0), 0.0)
         return Hidden(torch.tanh(state), dict.fromkeys(capture, state))

@@ -1,8 +1,8 @@
 """NPO with a retain term the way it is usually written: separate padded batches, full logits, a live reference.
 
-The computation is that of the released trainers (licong-lin/negative-preference-optimization, locuslab/open-unlearning):
-forget and retain batch each have a forward pass of their own, the reference runs beside the model, every pass makes
-logits [B, T, V], and sequence sums come from a transposed, shifted cross-entropy without reduction.
+The computation is that of the released trainers (licong-lin/negative-preference-optimization and
+locuslab/open-unlearning): forget and retain batch each have a forward pass of their own, the reference runs beside the
+model, every pass makes logits [B, T, V], and sequence sums come from a transposed, shifted cross-entropy.
 
 Left out, so that the comparison is fair, is what they compute without using it: a second loss where labels are passed
 along to the forget pass, a second retain pass in front of the KL term, a second log-softmax of the reference. The KL

@@ -107,7 +107,8 @@ def collate_text(rows: Sequence[Row], /) -> Batch:
     """Right-padded batch of a causal language model; the shift by one happens here.
 
     Masks come from lengths, never from comparing ids with a pad id (which is often the end token's). The pad slots
-    hold id 0, attention 0 and target `IGNORE`.
+    hold id 0 and target `IGNORE`. There is no attention mask: padding is on the right, where causal attention does not
+    look, and kernels are faster without one.
     """
     size, longest = len(rows), max(map(len, rows))
     input_ids = torch.zeros(size, longest, dtype=torch.int64)
@@ -123,7 +124,7 @@ def collate_text(rows: Sequence[Row], /) -> Batch:
     non_pad = positions < lengths[:, None]
     return Batch(
         tuple(rows),
-        inputs={"input_ids": input_ids, "attention_mask": non_pad.long(), "position_ids": positions},
+        inputs={"input_ids": input_ids, "position_ids": positions},
         targets=targets,
         answer=answer,
         text=positions < lengths[:, None] - 1,

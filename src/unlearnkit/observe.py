@@ -95,7 +95,7 @@ def observe(
     for need in token_needs:
         flat = answers[need]
         assert isinstance(flat, Flat)
-        answers[need] = Flat(flat.values.to(device), flat.row.to(device), flat.rows)
+        answers[need] = Flat(_send(flat.values, device), _send(flat.row, device), flat.rows)
     return Seen(
         answers,
         ids={role: tuple(row.id for row in chosen) for role, chosen in of_role.items()},
@@ -134,7 +134,7 @@ class _Body:
 
     def gather(self, values: Tensor, where: _Where) -> Tensor:
         """[B, T, ·] at these places -> [N, ·]."""
-        index = (self.start[where.row] + where.position).to(values.device, non_blocking=True)
+        index = _send(self.start[where.row] + where.position, values.device)
         return values.flatten(0, 1).index_select(0, index)
 
 
@@ -155,8 +155,8 @@ def _run(
     models: Models, rows: Sequence[Row], needs: Sequence[TokenNeed], collate: Collate, budget: HeadBudget
 ) -> list[tuple[Tensor, Tensor]]:
     """Answer needs of live models: (values, row) of each."""
-    bodies = {name: _forward(name, models, rows, needs, collate) for name in sorted(_names(needs))}
     batch = collate(rows)
+    bodies = {name: _forward(name, models, rows, needs, batch, collate) for name in sorted(_names(needs))}
     of_role = {need.role: _has_role(rows, need.role) for need in needs}
     # Each need wants an ascending list of the slots of the whole batch.
     wanted = {
@@ -170,7 +170,7 @@ def _run(
         if isinstance(need, Captured):
             values[need] = upcast(bodies[need.of].gather(bodies[need.of].hidden.sites[need.site], where))
         number = of_role[need.role].cumsum(0) - 1
-        seen.append((values[need], number[where.row].to(values[need].device, non_blocking=True)))
+        seen.append((values[need], _send(number[where.row], values[need].device)))
     return seen
 
 
@@ -182,7 +182,9 @@ def _has_role(rows: Sequence[Row], role: str) -> Tensor:
     return torch.tensor([row.role == role for row in rows], dtype=torch.bool)
 
 
-def _forward(name: str, models: Models, rows: Sequence[Row], needs: Sequence[TokenNeed], collate: Collate) -> _Body:
+def _forward(
+    name: str, models: Models, rows: Sequence[Row], needs: Sequence[TokenNeed], batch: Batch, collate: Collate
+) -> _Body:
     """Run one model's body on the rows it is needed for; without any, on the shortest row, which nothing reads."""
     model = models[name]
     assert not isinstance(model, Recording)
@@ -190,13 +192,14 @@ def _forward(name: str, models: Models, rows: Sequence[Row], needs: Sequence[Tok
     roles = {need.role for need in mine}
     chosen = [i for i, row in enumerate(rows) if row.role in roles]
     chosen = chosen or [min(range(len(rows)), key=lambda i: len(rows[i]))]
-    batch = collate([rows[i] for i in chosen])
+    if len(chosen) < len(rows):
+        batch = collate([rows[i] for i in chosen])
     start = torch.full((len(rows),), -1)
     start[chosen] = batch.start
     device = device_of(model)
     sites = frozenset(need.site for need in mine if isinstance(need, Captured))
     with torch.set_grad_enabled(torch.is_grad_enabled() and name == "model"):
-        inputs = {key: value.to(device, non_blocking=True) for key, value in batch.inputs.items()}
+        inputs = {key: _send(value, device) for key, value in batch.inputs.items()}
         return _Body(model, model.hidden(inputs, capture=sites), start)
 
 
@@ -242,7 +245,7 @@ def _in_order(pieces: Sequence[tuple[Tensor, Tensor]]) -> Tensor:
     values = torch.cat([value for _, value in pieces])
     if bool((slots[1:] > slots[:-1]).all()):
         return values
-    return values.index_select(0, slots.argsort().to(values.device, non_blocking=True))
+    return values.index_select(0, _send(slots.argsort(), values.device))
 
 
 def _chunk(
@@ -264,7 +267,7 @@ def _chunk(
                 logits[name] = upcast(bodies[name].model.head(states))
         values = []
         for need in needs:
-            labels = targets.to(logits[need.of].device, non_blocking=True)
+            labels = _send(targets, logits[need.of].device)
             if isinstance(need, Tokens):
                 values.append(need.statistic(logits[need.of], labels))
             else:
@@ -337,6 +340,13 @@ class _Slopes(torch.autograd.Function):
 def _columns(values: Tensor) -> tuple[Tensor, ...]:
     """[N] or [N, k] -> one or k of [N]."""
     return (values,) if values.dim() == 1 else values.unbind(1)
+
+
+def _send(tensor: Tensor, device: torch.device) -> Tensor:
+    """To a device; from main memory to a GPU by way of pinned memory, so that the host need not wait."""
+    if tensor.device.type == "cpu" and device.type == "cuda":
+        tensor = tensor.pin_memory()
+    return tensor.to(device, non_blocking=True)
 
 
 def upcast(values: Tensor) -> Tensor:

@@ -146,7 +146,9 @@ class Flat:
 
     def counts(self) -> Tensor:
         """Number of positions of each row: [rows] int64."""
-        return torch.bincount(self.row, minlength=self.rows)
+        return self.row.new_zeros(self.rows).index_add(
+            0, self.row, torch.ones_like(self.row)
+        )  # bincount waits for a GPU
 
     def split(self) -> tuple[Tensor, ...]:
         """Each row's values as a tensor of its own, in order."""

@@ -89,7 +89,8 @@ class CausalLM(nn.Module):
         """Run the body.
 
         Args:
-            inputs: `input_ids`, `attention_mask`, `position_ids`, [B, T] each (the mask covers cached tokens too).
+            inputs: `input_ids`, `position_ids` and, unless all padding is on the right, `attention_mask`, [B, T] each
+                (the mask covers cached tokens too).
             capture: sites whose values are returned, [B, T, ·]; part of the graph.
             add: what is added at a site, out of place: anything that broadcasts to its value.
             cache: from `new_cache`; it grows by this call's tokens.
