@@ -692,20 +692,30 @@ def _rebound(optimizer: Optimizer, model: nn.Module, names: Sequence[Sequence[st
 @contextmanager
 def _only_trained(models: Mapping[str, nn.Module], names: Sequence[Sequence[str]]) -> Iterator[None]:
     """Freeze what the optimizer does not hold, for the run; what is frozen already stays so."""
-    before = {
-        name: {key: parameter.requires_grad for key, parameter in model.named_parameters()}
-        for name, model in models.items()
-    }
+    before = {name: _required(model) for name, model in models.items()}
     trained = {key for of_group in names for key in of_group}
     for name, model in models.items():
-        for key, parameter in model.named_parameters():
-            parameter.requires_grad_(name == "model" and key in trained and parameter.requires_grad)
+        _require(
+            model, {key: name == "model" and key in trained and required for key, required in before[name].items()}
+        )
     try:
         yield
     finally:
         for name, model in models.items():
-            for key, parameter in model.named_parameters():
-                parameter.requires_grad_(before[name][key])
+            _require(model, before[name])
+
+
+# Frames that are alive during a run keep nothing but names: a parameter that one of them held would not be freed when
+# the model is sharded.
+
+
+def _required(model: nn.Module) -> dict[str, bool]:
+    return {name: parameter.requires_grad for name, parameter in model.named_parameters()}
+
+
+def _require(model: nn.Module, required: Mapping[str, bool]) -> None:
+    for name, parameter in model.named_parameters():
+        parameter.requires_grad_(required[name])
 
 
 @contextmanager
@@ -717,19 +727,26 @@ def _precision(
     Models in float16 compute in bfloat16 too: float16 gradients would underflow without loss scaling.
     """
     trained = {name for of_group in names for name in of_group}
-    parameters = {name: parameter for name, parameter in model.named_parameters() if name in trained}
-    types = {name: parameter.dtype for name, parameter in parameters.items() if parameter.dtype in HALF}
+    types = {
+        name: parameter.dtype
+        for name, parameter in model.named_parameters()
+        if name in trained and parameter.dtype in HALF
+    }
     if not master_weights or not types:
         yield {}
         return
-    for name in types:
-        parameters[name].data = parameters[name].data.float()
+    _cast(model, dict.fromkeys(types, torch.float32))
     try:
         with torch.autocast(device_of(model).type, dtype=torch.bfloat16):
             yield types
     finally:
-        for name, dtype in types.items():
-            parameters[name].data = parameters[name].data.to(dtype)
+        _cast(model, types)
+
+
+def _cast(model: nn.Module, types: Mapping[str, torch.dtype]) -> None:
+    for name, dtype in types.items():
+        parameter = model.get_parameter(name)
+        parameter.data = parameter.data.to(dtype)
 
 
 @contextmanager

@@ -60,6 +60,7 @@ def test_fsdp_moves_each_parameter_once_forward_once_backward_and_each_gradient_
     done = torchrun(2, "tests.distributed.traffic", str(tmp_path / "traffic.json"))
     assert done.returncode == 0, done.stdout + done.stderr
     found = json.loads((tmp_path / "traffic.json").read_text())
+    assert found["left over"] == 0
     whole, root = found["sizes"]["whole"], found["sizes"]["root"]
     # Three blocks: gathered forward and backward; the root once, it stays. One reduction each. The means of two terms
     # and their sum, in double precision or single, is all that travels beside.

@@ -1,9 +1,11 @@
-"""`torchrun -m tests.distributed.traffic OUT`: counts what an FSDP step sends, and writes it down as JSON."""
+"""`torchrun -m tests.distributed.traffic OUT`: counts what an FSDP step sends and what is kept whole; JSON."""
 
 from __future__ import annotations
 
 import json
 import sys
+import warnings
+import weakref
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -13,15 +15,15 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from tests.distributed.cases import ROWS
-from tests.toy import VOCABULARY
+from tests.distributed.cases import FORGET, ROWS
+from tests.toy import VOCABULARY, toy_rows
 from unlearnkit.models.causal import CausalLM
 from unlearnkit.models.tiny import tiny_model
 from unlearnkit.objectives.cross_entropy import CrossEntropy
 from unlearnkit.objectives.npo import NPO
 from unlearnkit.observe import HeadBudget
 from unlearnkit.parallel import FSDP
-from unlearnkit.train import Engine
+from unlearnkit.train import Engine, unlearn
 
 
 class Traffic(TorchDispatchMode):
@@ -74,6 +76,25 @@ def sizes(ranks: int) -> dict[str, int]:
     return {"whole": whole, "root": whole - sum(padded(block.parameters()) for block in CausalLM(model).anatomy.blocks)}
 
 
+def left_over() -> int:
+    """How many parameters of the model are still held whole, by anybody, while it is trained in shards."""
+    model = tiny_model("llama", vocabulary=VOCABULARY)
+    before = [weakref.ref(parameter) for parameter in model.parameters()]
+    alive: list[int] = []
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        unlearn(
+            model,
+            CrossEntropy("forget"),
+            {"forget": toy_rows("forget", FORGET)},
+            optimizer=torch.optim.AdamW(model.parameters()),
+            steps=2,
+            strategy=FSDP(),
+            on_step=lambda _: alive.append(sum(parameter() is not None for parameter in before)),
+        )
+    return alive[-1]
+
+
 if __name__ == "__main__":
     torch.set_num_threads(1)
     found = {
@@ -82,4 +103,4 @@ if __name__ == "__main__":
         "pieces": count(16, 1000),
         "live reference": count(10_000, 1000, live=True),
     }
-    Path(sys.argv[1]).write_text(json.dumps({"sizes": sizes(FSDP().size), **found}))
+    Path(sys.argv[1]).write_text(json.dumps({"sizes": sizes(FSDP().size), "left over": left_over(), **found}))
