@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import json
+import os
+import re
+import signal
 from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM
 
+from tests.distributed.launch import torchrun
 from unlearnkit.__main__ import main
 from unlearnkit.catalog import CATALOG
 from unlearnkit.checkpoint import RECORD, save_model
@@ -67,6 +72,107 @@ def test_evaluate_prints_a_table_and_writes_a_report(
     for name in ("forget_probability", "retain_rouge", "forget_extraction_strength"):
         assert f"| {name} | 0" in printed
     assert set(json.loads((tmp_path / "report.json").read_text())) >= {"forget_probability", "retain_rouge"}
+
+
+def test_the_memory_of_the_run_is_estimated_before_it_begins(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = ["--steps", "1", "--learning-rate", "1e-3"]
+    printed = {}
+    for method in ("npo_nll", "npo_kl", "rmu"):
+        assert main(arguments(folder, "unlearn", "--method", method, "--out", str(tmp_path / method), *run)) == 0
+        printed[method] = capsys.readouterr().out
+        assert re.match(r"memory on the device, estimated:\nweights +[\d.]+ MiB\n", printed[method])
+        assert printed[method].index("\ntotal ") < printed[method].index("wrote ")
+    assert "references" not in printed["npo_nll"]  # recorded
+    assert "references" in printed["npo_kl"]
+    assert "logits" not in printed["rmu"]  # it reads hidden states only
+
+
+@pytest.mark.parametrize("stopped", ["finished", "asked to stop"])
+def test_a_run_with_checkpoints_goes_on_where_it_was(
+    folder: Path, tmp_path: Path, stopped: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def run(out: str, steps: int, *more: str) -> dict[str, torch.Tensor]:
+        command = arguments(
+            folder, "unlearn", "--method", "npo_kl", "--out", str(tmp_path / out), "--steps", str(steps)
+        )
+        assert main([*command, "--learning-rate", "1e-2", "--batch-size", "2", *more]) == 0
+        weights = tmp_path / out / "model.safetensors"
+        return load_file(weights) if weights.is_file() else {}
+
+    expected = run("at once", 6)
+    saved = ("--checkpoints", str(tmp_path / "run"), "--checkpoint-every", "2")
+    if stopped == "finished":
+        assert run("begun", 4, *saved)
+    else:
+        with monkeypatch.context() as patched:
+            ask_to_stop_after(3, patched)
+            assert not run("begun", 6, *saved)
+        assert f"The state is in {tmp_path / 'run' / 'step-00000003'}" in capsys.readouterr().out
+    found = run("gone on", 6, *saved)
+    assert found.keys() == expected.keys()
+    assert all(torch.equal(found[name], tensor) for name, tensor in expected.items())
+
+
+def ask_to_stop_after(steps: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """SIGTERM, while that step is at work."""
+    of_step = torch.optim.AdamW.step
+    done = iter(range(1, steps + 1))
+
+    def step(optimizer: torch.optim.AdamW) -> None:
+        of_step(optimizer)
+        if next(done) == steps:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    monkeypatch.setattr(torch.optim.AdamW, "step", step)
+
+
+def test_how_often_to_save_without_where_is_refused(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    new = ["--method", "ga", "--out", str(tmp_path / "new")]
+    assert main(arguments(folder, "unlearn", *new, "--checkpoint-every", "5")) == 2
+    assert "Name a folder with --checkpoints" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("method", ["npo_nll", "npo_kl"])  # the reference is recorded, or sharded beside the model
+def test_two_ranks_give_the_weights_of_one(folder: Path, tmp_path: Path, method: str) -> None:
+    numbers = ["--steps", "3", "--learning-rate", "1e-3"]
+    assert main(arguments(folder, "unlearn", "--method", method, "--out", str(tmp_path / "one"), *numbers)) == 0
+    command = arguments(folder, "unlearn", "--method", method, "--out", str(tmp_path / "two"), *numbers)
+    done = torchrun(2, "unlearnkit", *command)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.stdout.startswith("memory on each of 2 devices, estimated:\n")
+    assert done.stdout.count("wrote ") == 1
+    one, two = (load_file(tmp_path / name / "model.safetensors") for name in ("one", "two"))
+    assert one.keys() == two.keys()
+    for name, tensor in one.items():
+        assert float((two[name] - tensor).norm()) <= 1e-4 * float(tensor.norm()), name
+    records = [json.loads((tmp_path / name / RECORD).read_text()) for name in ("one", "two")]
+    assert records[0]["hashes"]["weights_before"] == records[1]["hashes"]["weights_before"]
+    assert [record["settings"]["processes"] for record in records] == [1, 2]
+
+
+def test_two_ranks_measure_what_one_does(folder: Path, tmp_path: Path) -> None:
+    command = [
+        "evaluate",
+        "--model",
+        str(folder / "model"),
+        "--forget",
+        str(folder / "forget.jsonl"),
+        "--generate",
+        "4",
+    ]
+    one, two = tmp_path / "one.json", tmp_path / "two.json"
+    assert main([*command, "--device", "cpu", "--out", str(one)]) == 0
+    done = torchrun(2, "unlearnkit", *command, "--out", str(two))
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.stdout.count("| forget_rouge |") == 1
+    expected, found = (json.loads(path.read_text()) for path in (one, two))
+    assert found.keys() == expected.keys()
+    for name, score in expected.items():
+        assert found[name]["per_example"] == pytest.approx(score["per_example"], rel=1e-4), name
 
 
 def test_refusals_are_one_line_and_nothing_is_written(

@@ -3,23 +3,31 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
+from typing import TypeVar
 
 import pytest
 import torch
+from attrs import field, frozen
+from torch import Tensor, nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from tests.toy import Toy, toy_rows
+from tests.toy import VOCABULARY, Toy, toy_rows
 from unlearnkit.batch import PlainTemplate, Row, tokenize
 from unlearnkit.data.fictitious import build_tokenizer, build_world
-from unlearnkit.errors import NeedError, VocabularyError
-from unlearnkit.evaluate import evaluate, gather, record, save_report
+from unlearnkit.errors import DataError, NeedError, RecordingError, VocabularyError
+from unlearnkit.evaluate import end_tokens, evaluate, gather, record, save_report
 from unlearnkit.metrics import ExactMemorization, ExtractionStrength, ForgetQuality, Probability, Rouge
+from unlearnkit.models.causal import CausalLM
 from unlearnkit.models.tiny import tiny_model
-from unlearnkit.observe import observe
-from unlearnkit.protocols import Greedy, Metric, Seen, Tokens
+from unlearnkit.objectives.retain_kl import RetainKL
+from unlearnkit.observe import Models, observe
+from unlearnkit.protocols import Greedy, Metric, Needs, Score, Seen, Tokens
 from unlearnkit.statistics import LabelLogProb
 
+T = TypeVar("T")
 WORLD = build_world()
 ROWS = toy_rows("forget", [(2, 3), (1, 6), (4, 1), (2, 2), (3, 3)])
 
@@ -141,3 +149,112 @@ def test_reports_are_written_as_json_and_markdown(tmp_path: Path) -> None:
     assert len(content["p"]["per_example"]) == len(ROWS)
     save_report(report, tmp_path / "report.md")
     assert "| p | " in (tmp_path / "report.md").read_text()
+
+
+def test_a_metric_whose_data_do_not_fit_together_is_not_measured_and_the_others_are() -> None:
+    @frozen
+    class Refuses:
+        needs: Needs = frozenset({Tokens(LabelLogProb(), "forget")})
+
+        def __call__(self, seen: Seen) -> Score:
+            raise DataError("the questions have no answers")
+
+    metrics: dict[str, Metric] = {"refused": Refuses(), "p": Probability("forget")}
+    report = evaluate({"model": Toy()}, metrics, {"forget": ROWS}, intervals=True)
+    assert report["refused"] == Score.not_measured("the questions have no answers")
+    assert report["p"].value is not None
+
+
+def test_what_cannot_be_gathered_or_recorded_is_refused_before_anything_runs() -> None:
+    model = Toy()
+    with pytest.raises(DataError, match=r"needs name the data set 'forget', but only \['retain'\] are given"):
+        gather({"model": model}, Probability("forget").needs, {"retain": toy_rows("retain", [(2, 2)])})
+    with pytest.raises(NeedError, match="has no prompt to continue: its first supervised token is at position 0"):
+        gather({"model": model}, Rouge("forget", Greedy(4)).needs, {"forget": toy_rows("forget", [(2, 2), (0, 3)])})
+    with pytest.raises(NeedError, match=r"nothing is needed of 'oracle'.*Needs name model"):
+        record(model, Probability("forget").needs, {"forget": ROWS}, of="oracle")
+    with pytest.raises(RecordingError, match="compares the logits of two live models"):
+        record(model, RetainKL().needs, {"retain": toy_rows("retain", [(2, 2)])})
+
+    class Bare:
+        """A model that is no module."""
+
+        vocabulary = VOCABULARY
+        hidden, head, new_cache = model.hidden, model.head, model.new_cache
+
+    with pytest.raises(NeedError, match="Bare is no torch module"):
+        record(Bare(), Probability("forget").needs, {"forget": ROWS}, of="model")
+    assert model.calls == 0
+
+
+def test_progress_is_told_by_role_and_rows(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:
+    told: list[tuple[str, int, int]] = []
+    metrics: dict[str, Metric] = {"p": Probability("forget"), "rouge": Rouge("forget", Greedy(2))}
+    rows = questions(tokenizer, 3)
+    evaluate(
+        {"model": model},
+        metrics,
+        {"forget": rows},
+        tokenizer=tokenizer,
+        max_tokens=1,
+        progress=lambda what, done, total: told.append((what, done, total)),
+    )
+    assert told == [(what, done, 3) for what in ("forget", "forget, generating") for done in (1, 2, 3)]
+
+
+def test_an_answer_ends_at_any_end_token_of_the_model(
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase
+) -> None:
+    config = model.generation_config
+    assert config is not None
+    own = tokenizer.eos_token_id
+    assert end_tokens(tokenizer, CausalLM(model)) == {own}
+    before = config.eos_token_id
+    try:
+        for listed, expected in (([7, 9], {own, 7, 9}), (8, {own, 8})):
+            config.eos_token_id = listed
+            assert end_tokens(tokenizer, CausalLM(model)) == expected
+    finally:
+        config.eos_token_id = before
+    assert end_tokens(tokenizer, Toy()) == {own}
+
+
+def test_placed_parameters_are_freed_when_an_evaluation_ends() -> None:
+    """Whatever reads or writes parameters next finds them as their strategy keeps them."""
+    strategy = Watched()
+    evaluate({"model": Toy()}, {"p": Probability("forget")}, {"forget": ROWS}, strategy=strategy)
+    assert strategy.done == ["place", "work", "rest"]
+
+
+@frozen
+class Watched:
+    """One process that notes what is asked of it."""
+
+    done: list[str] = field(factory=list)
+    cut_cost = 64
+    rank = 0
+    size = 1
+    casts = False
+
+    def place(self, models: Models, /) -> Watched:
+        self.done.append("place")
+        return self
+
+    def __call__(self, work: Callable[[], T], /) -> T:
+        self.done.append("work")
+        return work()
+
+    def part(self, last: bool, /) -> AbstractContextManager[None]:
+        return nullcontext()
+
+    def rest(self) -> None:
+        self.done.append("rest")
+
+    def sum(self, value: Tensor, /) -> Tensor:
+        return value
+
+    def gather(self, value: T, /) -> list[T]:
+        return [value]
+
+    def weights(self, model: nn.Module, /) -> dict[str, Tensor]:
+        return dict(model.state_dict())

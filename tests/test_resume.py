@@ -246,7 +246,9 @@ def test_best_and_last_are_models_that_transformers_loads(tmp_path: Path) -> Non
         optimizer=torch.optim.AdamW(model.parameters(), lr=0.02),
         steps=6,
         checkpoints=Checkpoints(folder=tmp_path / "run", every=3),
-        validation=Validation(every=2, metrics={"p": Probability("retain")}, data={"retain": DATA["retain"]}, best="p"),
+        validation=Validation(
+            every=2, metrics={"p": Probability("retain")}, data={"retain": DATA["retain"]}, best="p", highest=False
+        ),
     )
     assert list(run.scores) == [2, 4, 6]
     scores = [of_step["p"] for of_step in run.scores.values()]
@@ -257,7 +259,6 @@ def test_best_and_last_are_models_that_transformers_loads(tmp_path: Path) -> Non
     last = AutoModelForCausalLM.from_pretrained(str(tmp_path / "run" / "last"))
     assert last.dtype == torch.bfloat16
     assert all(torch.equal(value, model.state_dict()[name]) for name, value in last.state_dict().items())
-    # "p" is knowledge: the best is the step that knows least of the data, here the first one
     best = AutoModelForCausalLM.from_pretrained(str(tmp_path / "run" / "best"))
     assert min(scores, key=lambda score: score or 0.0) == scores[0]
     assert any(not torch.equal(value, last.state_dict()[name]) for name, value in best.state_dict().items())

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import sys
 from collections.abc import Iterator
+from graphlib import TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -21,7 +22,7 @@ OUT_OF_BOUNDS = {"distributed", "cuda", "device", "item", "pickle", "load", "sav
 
 def files(*folders: str) -> list[object]:
     return [
-        pytest.param(path, id=f"{folder}.{path.stem}")
+        pytest.param(path, id=f"{folder}.{path.stem}".lstrip("."))
         for folder in folders
         for path in sorted((ROOT / folder).glob("*.py"))
     ]
@@ -73,19 +74,63 @@ def test_an_objective_never_speaks_of_devices_ranks_or_files(path: Path) -> None
     assert not spoken_names(path) & OUT_OF_BOUNDS
 
 
-@pytest.mark.parametrize(
-    ("module", "below"),
-    [
-        ("errors", set()),
-        ("statistics", set()),
-        ("protocols", {"errors"}),
-        ("batch", {"errors", "protocols"}),
-        ("testing", {"batch", "errors", "protocols"}),
-        ("catalog", set()),
-    ],
-)
-def test_the_foundation_knows_nothing_above_it(module: str, below: set[str]) -> None:
-    assert own_imports(ROOT / f"{module}.py") <= below
+BELOW: dict[str, set[str]] = {
+    "errors": set(),
+    "statistics": set(),
+    "protocols": {"errors"},
+    "batch": {"errors", "protocols"},
+    "testing": {"batch", "errors", "protocols"},
+    "catalog": set(),
+    "plan": {"batch", "errors", "protocols"},
+    "recording": {"batch", "errors", "protocols"},
+    "observe": {"batch", "errors", "models", "protocols", "recording"},
+    "parallel": {"errors", "models", "observe", "plan", "recording"},
+    "checkpoint": {"errors", "models", "parallel"},
+    "resume": {"errors", "parallel"},
+    "survival": {"errors", "parallel", "protocols", "resume"},
+    "evaluate": {"batch", "errors", "metrics", "models", "observe", "parallel", "plan", "protocols", "recording"},
+}
+"""What each part of the core may know: nothing that is built on it."""
+
+MODELS = {"batch", "errors", "models", "protocols"}
+DISTRIBUTED = {"parallel", "resume", "survival"}
+"""What speaks of processes."""
+
+SHARDS = {"recording", "train"}
+"""What knows a sharded tensor when it sees one."""
+
+
+@pytest.mark.parametrize("module", BELOW)
+def test_a_part_of_the_core_knows_nothing_above_it(module: str) -> None:
+    assert own_imports(ROOT / f"{module}.py") <= BELOW[module]
+
+
+@pytest.mark.parametrize("path", files("models", "decoding"))
+def test_models_know_neither_the_engine_nor_how_they_are_laid_out(path: Path) -> None:
+    assert own_imports(path) <= MODELS | {path.parent.name}
+
+
+def test_training_stands_on_the_core_and_on_nothing_beside_it() -> None:
+    assert own_imports(ROOT / "train.py") <= BELOW.keys() - {"testing", "catalog"} | {"models"}
+
+
+@pytest.mark.parametrize("path", files("", "objectives", "metrics", "decoding", "models", "data"))
+def test_few_know_that_there_are_other_processes(path: Path) -> None:
+    spoken = {name for name in imports(path) if f"{name}.".startswith("torch.distributed.")}
+    if path.stem in SHARDS:
+        assert spoken == {"torch.distributed.tensor"}
+    elif path.stem not in DISTRIBUTED:
+        assert not spoken
+        assert "distributed" not in spoken_names(path)
+
+
+def test_the_parts_of_the_library_know_each_other_one_way_only() -> None:
+    known = dict[str, set[str]]()
+    for path in ROOT.rglob("*.py"):
+        part = path.relative_to(ROOT).parts[0].removesuffix(".py")
+        if part not in ("__init__", "__main__"):
+            known.setdefault(part, set()).update(own_imports(path) - {part})
+    tuple(TopologicalSorter(known).static_order())  # raises CycleError, and names the circle
 
 
 @pytest.mark.parametrize(

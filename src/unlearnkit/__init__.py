@@ -19,7 +19,7 @@ from unlearnkit.objectives import (
     SimNPO,
 )
 from unlearnkit.observe import observe
-from unlearnkit.parallel import DDP, FSDP, Single
+from unlearnkit.parallel import DDP, FSDP, Single, launched
 from unlearnkit.protocols import (
     Additive,
     Captured,
@@ -39,7 +39,7 @@ from unlearnkit.protocols import (
 )
 from unlearnkit.recording import Recording
 from unlearnkit.resume import Checkpoints
-from unlearnkit.train import Validation, unlearn
+from unlearnkit.train import Step, Validation, unlearn
 
 __all__ = [
     "DDP",
@@ -74,12 +74,14 @@ __all__ = [
     "Seen",
     "SimNPO",
     "Single",
+    "Step",
     "Term",
     "Tokens",
     "Unit",
     "Validation",
     "adapter_off",
     "evaluate",
+    "launched",
     "load_model",
     "observe",
     "read_jsonl",

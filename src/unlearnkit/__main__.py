@@ -20,12 +20,13 @@ from functools import partial
 from pathlib import Path
 
 import torch
+from attrs import evolve
 from torch import nn
 from tqdm import tqdm
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from transformers.utils.logging import disable_progress_bar
 
-from unlearnkit.batch import PlainTemplate, Row, Template, check_tokenizer, count_positions, template_of
+from unlearnkit.batch import PlainTemplate, Row, Template, check_tokenizer, template_of
 from unlearnkit.catalog import CATALOG
 from unlearnkit.checkpoint import check_output, load_model, save_model
 from unlearnkit.data.jsonl import read_jsonl
@@ -44,13 +45,13 @@ from unlearnkit.experiment import (
     line,
     run_recipe,
 )
-from unlearnkit.memory import Estimate, Shape, estimate
+from unlearnkit.memory import planned
 from unlearnkit.metrics import ExactMemorization, ExtractionStrength, Probability, Rouge
-from unlearnkit.models.causal import HALF, CausalLM
+from unlearnkit.models.causal import CausalLM
 from unlearnkit.observe import prompt_length
-from unlearnkit.parallel import FSDP, Single, Strategy, launched
+from unlearnkit.parallel import Single, Strategy, launched
 from unlearnkit.progress import Bars
-from unlearnkit.protocols import Compared, Greedy, Metric, Objective, Tokens
+from unlearnkit.protocols import Greedy, Metric, Tokens
 from unlearnkit.provenance import run_record
 from unlearnkit.recipes import RECIPES, recipe
 from unlearnkit.recording import Recording, fingerprint
@@ -217,9 +218,18 @@ def _unlearn(options: argparse.Namespace, strategy: Strategy) -> None:
     of_reference = [need for need in objective.needs if need.of == "reference" and need.role in data]
     recorded = all(isinstance(need, Tokens) for need in of_reference)
     trained = sum(parameter.numel() for parameter in chosen.parameters(model))
-    planned = _planned(options, strategy, model, objective, data, trained=trained, references=0 if recorded else 1)
+    expected = planned(
+        model,
+        objective,
+        data,
+        trained=trained,
+        batch_size=options.batch_size,
+        max_tokens=options.max_tokens,
+        strategy=strategy,
+        references=0 if recorded else 1,
+    )
     where = f"each of {strategy.size} devices" if strategy.size > 1 else "the device"
-    _say(strategy, f"memory on {where}, estimated:\n{planned.table()}")
+    _say(strategy, f"memory on {where}, estimated:\n{expected.table()}")
     before, start = fingerprint(model), time.perf_counter()
     models: dict[str, PreTrainedModel | Recording] = {}
     if not recorded:
@@ -250,9 +260,10 @@ def _unlearn(options: argparse.Namespace, strategy: Strategy) -> None:
             seed=options.seed,
             clip=options.clip,
             strategy=strategy,
-            checkpoints=checkpoints,
+            checkpoints=checkpoints and evolve(checkpoints, tokenizer=tokenizer),
             on_step=show,
         )
+    weights = strategy.weights(model)
     save_model(
         options.out,
         model,
@@ -271,7 +282,7 @@ def _unlearn(options: argparse.Namespace, strategy: Strategy) -> None:
             data=data,
             tokenizer=tokenizer,
             before=before,
-            after=model,
+            after=weights,
             wall_seconds=time.perf_counter() - start,
         ),
     )
@@ -287,41 +298,6 @@ def _checkpoints(options: argparse.Namespace) -> Checkpoints | None:
     if options.checkpoints is None:
         return None
     return Checkpoints(folder=options.checkpoints, every=options.checkpoint_every or 100)
-
-
-def _planned(
-    options: argparse.Namespace,
-    strategy: Strategy,
-    model: PreTrainedModel,
-    objective: Objective,
-    data: Mapping[str, Sequence[Row]],
-    *,
-    trained: int,
-    references: int,
-) -> Estimate:
-    """The memory of the run: micro-batches as full as they get, in rows as long as the longest."""
-    roles = {need.role for need in objective.needs} & data.keys()
-    through_head = [need for need in objective.needs if isinstance(need, Tokens | Compared)]
-    positions = {role: {need.positions for need in through_head if need.role == role} for role in roles}
-    rows = [row for role in roles for row in data[role]]
-    wanted = sum(max((count_positions(row, kind) for kind in positions[row.role]), default=0) for row in rows)
-    width = max(map(len, rows))
-    of_rank = -(-options.batch_size * len(roles) // strategy.size)
-    tokens = max(width, min(options.max_tokens, of_rank * width))
-    size = torch.finfo(model.dtype).bits // 8
-    return estimate(
-        Shape.of(model),
-        trained=trained,
-        tokens=tokens,
-        width=width,
-        positions=round(tokens * wanted / sum(map(len, rows))),
-        layout="fsdp" if isinstance(strategy, FSDP) else "single",
-        devices=strategy.size,
-        weight_bytes=max(4, size),  # what is trained in half precision is held in float32
-        compute_bytes=2 if model.dtype in HALF else size,
-        checkpointing=isinstance(strategy, FSDP) and strategy.activation_checkpointing,
-        references=references,
-    )
 
 
 def _evaluate(options: argparse.Namespace, strategy: Strategy) -> None:

@@ -7,9 +7,8 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Protocol, runtime_checkable
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -22,13 +21,6 @@ from unlearnkit.parallel import Single, Strategy
 
 RECORD = "unlearnkit_run.json"
 """Name of the run record inside a model's folder."""
-
-
-@runtime_checkable
-class Saves(Protocol):
-    """A transformers model, a PEFT model, a tokenizer: what writes itself into a folder."""
-
-    def save_pretrained(self, folder: str, /) -> object: ...
 
 
 def check_output(folder: Path) -> None:
@@ -62,15 +54,15 @@ def save_model(
         CheckpointError: the folder is not empty, or the model cannot write itself.
     """
     check_output(folder)
+    strategy.gather(None)  # nobody writes before all have looked
     if savable(model) is None:
         raise CheckpointError(
             f"{type(model).__name__} has no save_pretrained: only models of transformers and PEFT are written as folders. "
             "Save its state_dict() with safetensors."
         )
-    weights = strategy.weights(model)
+    weights = strategy.weights(inside(model))
     if strategy.rank == 0:
-        parts: list[Saves] = [tokenizer] if isinstance(tokenizer, Saves) else []
-        _write(folder, model, weights, parts, record)
+        _write(folder, model, weights, tokenizer, record)
     strategy.gather(None)  # nobody goes on before it is there
 
 
@@ -78,7 +70,7 @@ def _write(
     folder: Path,
     model: nn.Module,
     weights: Mapping[str, Tensor],
-    parts: Sequence[Saves],
+    tokenizer: PreTrainedTokenizerBase | None,
     record: Mapping[str, object] | None,
 ) -> None:
     saved = savable(model)
@@ -89,8 +81,8 @@ def _write(
     try:
         saved(str(partial), state_dict=dict(weights))
         _say_dtype(partial / "config.json", weights)
-        for part in parts:
-            part.save_pretrained(str(partial))
+        if tokenizer is not None:
+            tokenizer.save_pretrained(str(partial))
         if record is not None:
             (partial / RECORD).write_text(json.dumps(record, indent=1))
         if folder.exists():
@@ -100,21 +92,31 @@ def _write(
         shutil.rmtree(partial, ignore_errors=True)
 
 
-def savable(model: object) -> Callable[..., object] | None:
-    """The method by which a model writes itself, if it has one; of the library's wrapper, that of the model inside."""
-    inner = model.model if isinstance(model, CausalLM) else model
-    method: object = getattr(inner, "save_pretrained", None)
+def inside(model: nn.Module) -> nn.Module:
+    """The model that is written: of the library's wrapper, the one inside."""
+    return model.model if isinstance(model, CausalLM) else model
+
+
+def savable(model: nn.Module) -> Callable[..., object] | None:
+    """The method by which a model writes itself, if it has one."""
+    method: object = getattr(inside(model), "save_pretrained", None)
     return method if callable(method) else None
 
 
-def save_named(folder: Path, model: nn.Module, strategy: Strategy, types: Mapping[str, torch.dtype]) -> None:
+def save_named(
+    folder: Path,
+    model: nn.Module,
+    strategy: Strategy,
+    types: Mapping[str, torch.dtype],
+    tokenizer: PreTrainedTokenizerBase | None = None,
+) -> None:
     """`save_model` in the place of what was there before; weights rounded to `types`, by name, where it names them."""
     fresh = folder.with_name(folder.name + ".new")
-    weights = strategy.weights(model)
+    weights = strategy.weights(inside(model))
     if strategy.rank == 0:
         shutil.rmtree(fresh, ignore_errors=True)
         rounded = {name: tensor.to(types.get(name, tensor.dtype)) for name, tensor in weights.items()}
-        _write(fresh, model, rounded, [], None)
+        _write(fresh, model, rounded, tokenizer, None)
         old = folder.with_name(folder.name + ".old")
         shutil.rmtree(old, ignore_errors=True)
         if folder.exists():

@@ -157,7 +157,7 @@ def gather(
     rows_of = {role: all_rows(data[role]) for role in roles}
     check_data(rows_of)
     check_needs(models, needs)
-    generated = [need for need in needs if isinstance(need, Generated)]
+    generated = sorted((need for need in needs if isinstance(need, Generated)), key=repr)  # alike on all ranks
     for need in generated:
         for row in rows_of[need.role]:
             prompt_length(row)  # refuses a row without a prompt
@@ -226,7 +226,7 @@ def record(
             Recording("", {}, {}).check(need)  # says why it cannot be recorded
         else:
             columns.append(evolve(need, of="model"))
-    known_by = fingerprint(_plain(wrapped))
+    known_by = strategy.gather(fingerprint(strategy.weights(_plain(wrapped))))[0]
     seen = gather(
         {"model": wrapped},
         frozenset(columns),

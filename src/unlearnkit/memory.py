@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import sys
 import warnings
+from collections.abc import Mapping, Sequence
 from typing import Literal
 
 import torch
@@ -21,9 +22,13 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 from transformers import PreTrainedModel
 
+from unlearnkit.batch import Row, count_positions
 from unlearnkit.errors import PlanError, UnlearningWarning
 from unlearnkit.models.anatomy import anatomy
+from unlearnkit.models.causal import HALF
 from unlearnkit.observe import HeadBudget
+from unlearnkit.parallel import FSDP, Single, Strategy
+from unlearnkit.protocols import Compared, Objective, Tokens
 
 Layout = Literal["single", "ddp", "fsdp"]
 """How a run is laid over devices: `Single`, `DDP` or `FSDP` of `parallel`."""
@@ -281,6 +286,55 @@ def estimate(
         gathered=gathered,
         references=stored + references * stream + max(0, reference_works - backward),
         update=max(0, (4 * trained_here if state_bytes else 0) - free_for_update),
+    )
+
+
+def planned(
+    model: PreTrainedModel,
+    objective: Objective,
+    data: Mapping[str, Sequence[Row]],
+    *,
+    batch_size: int,
+    max_tokens: int = 8192,
+    trained: int | None = None,
+    state_bytes: int = 8,
+    strategy: Strategy = Single(),  # frozen
+    references: int = 0,
+    budget: HeadBudget = HeadBudget(),  # frozen
+) -> Estimate:
+    """What a call of `unlearn` will take on each device: micro-batches as full as they get, rows as long as the longest.
+
+    Args:
+        model: before it is placed.
+        objective, data, batch_size, max_tokens, strategy, budget: as `unlearn` will get them.
+        trained: parameters that the optimizer will hold; all, if nothing is said.
+        state_bytes: see `optimizer_bytes`; of AdamW, if nothing is said.
+        references: live reference models.
+    """
+    roles = {need.role for need in objective.needs} & data.keys()
+    through_head = [need for need in objective.needs if isinstance(need, Tokens | Compared)]
+    positions = {role: {need.positions for need in through_head if need.role == role} for role in roles}
+    rows = [row for role in roles for row in data[role]]
+    wanted = sum(max((count_positions(row, kind) for kind in positions[row.role]), default=0) for row in rows)
+    width = max(map(len, rows))
+    tokens = max(width, min(max_tokens, -(-batch_size * len(roles) // strategy.size) * width))
+    size = model.dtype.itemsize
+    shape = Shape.of(model)
+    return estimate(
+        shape,
+        trained=shape.parameters if trained is None else trained,
+        tokens=tokens,
+        width=width,
+        positions=round(tokens * wanted / sum(map(len, rows))),
+        layout="fsdp" if isinstance(strategy, FSDP) else "single",  # DDP's is that of a single one
+        devices=strategy.size,
+        weight_bytes=max(4, size),  # what is trained in half precision is held in float32
+        compute_bytes=2 if model.dtype in HALF else size,
+        state_bytes=state_bytes,
+        checkpointing=model.is_activation_checkpointing
+        or (isinstance(strategy, FSDP) and strategy.activation_checkpointing),
+        references=references,
+        budget=budget,
     )
 
 

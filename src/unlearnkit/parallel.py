@@ -19,6 +19,7 @@ import torch.distributed as dist
 from attrs import define, field, frozen
 from torch import Tensor, nn
 from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard
+from torch.distributed.tensor import DTensor
 from torch.nn.parallel import DistributedDataParallel
 
 from unlearnkit.errors import ParallelError
@@ -201,7 +202,7 @@ class _Replicated:
         if self._wrapped is None:
             trained = [model for model in self.models if any(p.requires_grad for p in model.parameters())]
             self._wrapped = DistributedDataParallel(
-                _Root(trained), gradient_as_bucket_view=True, broadcast_buffers=False
+                _Root(trained), gradient_as_bucket_view=True, forward_sync_buffers=False
             )
         return nullcontext() if last else self._wrapped.no_sync()
 
@@ -340,18 +341,16 @@ class FSDP:
             else MixedPrecisionPolicy()
         )
         self._refuse_different_weights(live)
-        for model in live:
-            if any(tensor.dtype in HALF for tensor in _tensors(model)):
-                model.float()
-            model.to(self.device)
         if self.activation_checkpointing and isinstance(first, nn.Module):
             for part in _causal(first):
                 part.model.activation_checkpointing_enable()
         for part in [part for model in live for part in _causal(model)]:
             for block in part.anatomy.blocks:
                 if not isinstance(block, FSDPModule):
-                    fully_shard(block, mp_policy=policy)
+                    _hold_in_float32(block)
+                    fully_shard(block, mp_policy=policy)  # block by block to the device: it never holds the whole
         root = _Root(live)
+        _hold_in_float32(root)
         fully_shard(root, mp_policy=policy)
         for tensor, dtype in zip((tensor for model in live for tensor in _tensors(model)), stored, strict=True):
             self._stored[id(tensor)] = dtype
@@ -371,6 +370,12 @@ class FSDP:
 def _tensors(model: nn.Module) -> Iterator[Tensor]:
     yield from model.parameters()
     yield from model.buffers()
+
+
+def _hold_in_float32(module: nn.Module) -> None:
+    for tensor in _tensors(module):
+        if tensor.dtype in HALF and not isinstance(tensor, DTensor):
+            tensor.data = tensor.data.float()
 
 
 def _causal(model: nn.Module) -> list[CausalLM]:

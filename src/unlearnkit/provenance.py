@@ -7,7 +7,7 @@ import platform
 from collections.abc import Iterable, Mapping
 from importlib.metadata import version
 
-from torch import nn
+from torch import Tensor, nn
 from transformers import PreTrainedTokenizerBase
 
 from unlearnkit.batch import Row
@@ -39,7 +39,7 @@ def run_record(
     data: Mapping[str, Iterable[Row]],
     tokenizer: PreTrainedTokenizerBase,
     before: str,
-    after: nn.Module,
+    after: nn.Module | Mapping[str, Tensor],
     wall_seconds: float,
 ) -> dict[str, object]:
     """Resolved settings, package versions, hashes of data, tokenizer and weights, wall time.
@@ -49,7 +49,7 @@ def run_record(
         data: rows by role.
         tokenizer: what made them.
         before: fingerprint of the model before the run.
-        after: the model now.
+        after: the model now, or its state dict: `strategy.weights(model)` of one that is sharded.
         wall_seconds: duration of the run.
     """
     return {

@@ -50,13 +50,14 @@ def whole_tensor(tensor: Tensor) -> Tensor:
     return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
 
 
-def fingerprint(model: nn.Module) -> str:
-    """A digest of a model's parameters and persistent buffers: names, types, shapes and every byte.
+def fingerprint(model: nn.Module | Mapping[str, Tensor]) -> str:
+    """A digest of a model's (or state dict's) parameters and persistent buffers: names, types, shapes and every byte.
 
     A sharded model is gathered tensor by tensor: every rank has to call this.
     """
     content = hashlib.sha256()
-    for name, tensor in sorted(model.state_dict().items()):
+    state = model.state_dict() if isinstance(model, nn.Module) else model
+    for name, tensor in sorted(state.items()):
         content.update(f"{name}{tensor.dtype}{tuple(tensor.shape)}".encode())
         content.update(whole_tensor(tensor.detach()).contiguous().cpu().reshape(-1).view(torch.uint8).numpy().data)
     return content.hexdigest()

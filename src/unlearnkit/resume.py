@@ -31,6 +31,7 @@ from torch.distributed.checkpoint.api import CheckpointException
 from torch.distributed.checkpoint.hf_storage import HuggingFaceStorageReader, HuggingFaceStorageWriter
 from torch.distributed.checkpoint.state_dict_loader import load
 from torch.distributed.checkpoint.state_dict_saver import save
+from transformers import PreTrainedTokenizerBase
 
 from unlearnkit.errors import CheckpointError, UnlearningWarning
 from unlearnkit.parallel import Strategy
@@ -50,11 +51,13 @@ class Checkpoints:
         folder: of this run alone. A run that finds its own states in it goes on from the newest.
         every: steps between two states.
         keep: how many states are kept.
+        tokenizer: written beside the models "best" and "last".
     """
 
     folder: Path = field(converter=Path)
     every: int = field(default=100, validator=ge(1))
     keep: int = field(default=2, validator=ge(1))
+    tokenizer: PreTrainedTokenizerBase | None = field(default=None, repr=False, eq=False)
 
     def path(self, step: int) -> Path:
         return self.folder / f"step-{step:08d}"
@@ -298,6 +301,26 @@ def fields_of(value: object) -> object:
         case tuple() | list():
             return [fields_of(item) for item in value]
     return {}  # a function, a set of needs: as it was constructed
+
+
+def described(value: object) -> str:
+    """An objective, or a setting, in words that are the same in every process: no addresses, sets in order."""
+    kind = type(value)
+    if attrs.has(kind):
+        inside = ", ".join(f"{each.name}={described(getattr(value, each.name))}" for each in attrs.fields(kind))
+        return f"{kind.__qualname__}({inside})"
+    match value:
+        case None | bool() | int() | float() | str():
+            return repr(value)
+        case Tensor():
+            return f"tensor {hashlib.sha256(str(value.tolist()).encode()).hexdigest()[:16]}"
+        case tuple() | list():
+            return f"({', '.join(map(described, value))})"
+        case frozenset() | set():
+            return f"{{{', '.join(sorted(map(described, value)))}}}"
+        case dict():
+            return f"{{{', '.join(f'{key}: {described(item)}' for key, item in value.items())}}}"
+    return str(getattr(value, "__qualname__", kind.__qualname__))
 
 
 def with_fields(value: object, fields: object) -> object:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import math
-import re
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, nullcontext
@@ -37,7 +36,7 @@ from unlearnkit.errors import (
     UnlearningWarning,
 )
 from unlearnkit.evaluate import evaluate, on_cpu
-from unlearnkit.models.causal import HALF, CausalLM, as_model, device_of, evaluation_mode, no_dropout
+from unlearnkit.models.causal import HALF, as_model, device_of, evaluation_mode, no_dropout
 from unlearnkit.models.peft import PeftModel, adapter_off, is_peft
 from unlearnkit.observe import HeadBudget, Models, check_needs, concatenate, observe
 from unlearnkit.parallel import Placed, Single, Strategy
@@ -61,7 +60,7 @@ from unlearnkit.protocols import (
     changes,
 )
 from unlearnkit.recording import Recording, digest, whole_tensor
-from unlearnkit.resume import Checkpoints, Plain
+from unlearnkit.resume import Checkpoints, Plain, described
 from unlearnkit.statistics import LabelLogProb
 from unlearnkit.survival import Parts, Stop, lost_ranks, on_sigterm, resume_run, save_run
 
@@ -255,7 +254,8 @@ class Validation:
         every: steps between two evaluations; the last step is evaluated too.
         metrics, data: see `evaluate`.
         tokenizer: decodes generated text, if a metric wants any.
-        best: the metric whose best value so far decides which model is kept in the checkpoints' folder as "best".
+        best: the metric by which a model is kept, in the checkpoints' folder, as "best".
+        highest: whether that is the model with the highest value so far, or with the lowest.
     """
 
     every: int = field(validator=ge(1))
@@ -263,6 +263,7 @@ class Validation:
     data: Mapping[str, Dataset[Row]]
     tokenizer: PreTrainedTokenizerBase | None = None
     best: str | None = field(default=None)
+    highest: bool = True
 
     @best.validator
     def _is_measured(self, _: object, best: str | None) -> None:
@@ -343,6 +344,7 @@ def unlearn(
     wrapped = as_model(model)
     if not isinstance(wrapped, nn.Module):
         raise GradientError(f"{type(model).__name__} is no torch module: it has no parameters to train.")
+    given = model if isinstance(model, nn.Module) else wrapped  # what is saved: a PEFT model, not the one inside
     every: dict[str, Model | Recording] = {"model": wrapped}
     if is_peft(model) and "reference" in {need.of for need in objective.needs}:
         models = {"reference": adapter_off(model), **(models or {})}
@@ -358,7 +360,7 @@ def unlearn(
     for rows in (*sampler.data.values(), *watched.values()):
         check_vocabulary(all_rows(rows), wrapped.vocabulary)
     trained = _names(optimizer, wrapped)
-    if validation is not None and validation.best is not None and (checkpoints is None or savable(model) is None):
+    if validation is not None and validation.best is not None and (checkpoints is None or savable(given) is None):
         raise CheckpointError(
             f"validation.best={validation.best!r} keeps the best model, which needs checkpoints=Checkpoints(folder=...) to "
             f"put it into and a model with save_pretrained; given are {checkpoints} and a {type(model).__name__}."
@@ -392,7 +394,7 @@ def unlearn(
             buffers=_persistent_buffers(wrapped),
             optimizer=optimizer,
             scheduler=scheduler,
-            identity=_identity(objective, sampler, clip, dropout) if checkpoints is not None else {},
+            identity=_identity(objective, sampler, every, optimizer, scheduler, clip, dropout) if checkpoints else {},
         )
         start = 0
         if checkpoints is not None:
@@ -441,23 +443,18 @@ def unlearn(
             if look:
                 probes.look(done)
             if measure and scores.measure(done) and checkpoints is not None:
-                save_named(checkpoints.folder / "best", _module(model), strategy, inner_types)
+                save_named(checkpoints.folder / "best", given, strategy, inner_types, checkpoints.tokenizer)
             if checkpoints is not None and (save or stopping):
                 save_run(checkpoints, done, parts, objective, log.plain(probes, scores), strategy)
                 progress["last checkpoint"] = checkpoints.path(done)
             if stopping and done < steps:
                 raise Preempted(str(progress["last checkpoint"]))
         optimizer.zero_grad(set_to_none=True)
-        if checkpoints is not None and savable(model) is not None:
-            save_named(checkpoints.folder / "last", _module(model), strategy, inner_types)
+        if checkpoints is not None and savable(given) is not None:
+            save_named(checkpoints.folder / "last", given, strategy, inner_types, checkpoints.tokenizer)
     if "forget" in {need.role for need in objective.needs}:
         probes.warn_if_nothing_happened()
     return Run(tuple(log.steps), probes.seen, scores.of_step)
-
-
-def _module(model: object) -> nn.Module:
-    assert isinstance(model, nn.Module)
-    return model.model if isinstance(model, CausalLM) else model
 
 
 class _Log:
@@ -552,11 +549,16 @@ class _Scores:
         self.of_step[step] = {name: score.value for name, score in report.scores.items()}
         if validation.best is None:
             return False
-        score = report[validation.best]
-        if score.value is None:
-            return False
-        sign = -1.0 if score.higher == "knowledge" else 1.0  # knowledge of what is to be forgotten
-        return all(value is None or sign * score.value > sign * value for value in earlier)
+        now = report[validation.best].value
+        sign = 1.0 if validation.highest else -1.0
+        return now is not None and all(value is None or sign * now > sign * value for value in earlier)
+
+
+def _options(group: Mapping[str, object]) -> dict[str, object]:
+    """A parameter group without its parameters; of these, what they are shaped like."""
+    parameters = cast("list[Tensor]", group["params"])
+    shapes = [tuple(parameter.shape) for parameter in parameters]
+    return {**group, "params": hashlib.sha256(str(shapes).encode()).hexdigest()[:16]}
 
 
 @contextmanager
@@ -575,14 +577,25 @@ def _persistent_buffers(model: nn.Module) -> dict[str, Tensor]:
     return {name: tensor for name, tensor in model.state_dict().items() if name not in parameters}
 
 
-def _identity(objective: Objective, sampler: Sampler, clip: float | None, dropout: bool) -> dict[str, Plain]:
-    """What has to be the same for a run to be the same run."""
+def _identity(
+    objective: Objective,
+    sampler: Sampler,
+    models: Models,
+    optimizer: Optimizer,
+    scheduler: LRScheduler | None,
+    clip: float | None,
+    dropout: bool,
+) -> dict[str, Plain]:
+    """What has to be the same for a run to be the same run, as it is before the first step."""
     content = hashlib.sha256()
     for role, rows in sampler.data.items():
         for row in all_rows(rows):
             content.update(f"{role}:{row.id}:{digest(row)}".encode())
     return {
-        "objective": re.sub(r"0x[0-9a-f]+", "", repr(objective)),
+        "objective": described(objective),
+        "optimizer": f"{type(optimizer).__name__} {described([_options(group) for group in optimizer.param_groups])}",
+        "scheduler": None if scheduler is None else type(scheduler).__name__,
+        "recordings": {name: model.model for name, model in models.items() if isinstance(model, Recording)},
         "data": content.hexdigest()[:16],
         "primary": sampler.primary,
         "pairing": dict(sampler.pairing),
