@@ -62,6 +62,7 @@ def speed(session: nox.Session) -> None:
     """Time and memory of a step beside the common way and a hand-written minimum, and what shard means get wrong."""
     install(session, "-e", ".")
     session.run("python", "benchmarks/speed.py", *session.posargs)
+    session.run("python", "benchmarks/frozen_head.py")
     session.run("python", "benchmarks/shard_means.py")
 
 
@@ -69,7 +70,9 @@ def speed(session: nox.Session) -> None:
 def scale(session: nox.Session) -> None:
     """Memory and time per GPU by arithmetic, and the same arithmetic against what small runs really take."""
     install(session, "-e", ".")
-    session.run("python", "benchmarks/scale.py", *session.posargs)
+    session.run("python", "benchmarks/scale.py")
+    session.run("python", "benchmarks/measured_memory.py")
+    session.run("python", "benchmarks/gpu.py", *session.posargs)
 
 
 @nox.session

@@ -110,7 +110,6 @@ def weights_of(folder: Path) -> dict[str, Tensor]:
     return load_file(folder / "model.safetensors")
 
 
-@pytest.mark.xfail(reason="the names are those of the wrapper, which no model has")
 def test_the_model_inside_a_wrapper_is_what_is_written(tmp_path: Path) -> None:
     model = tiny_model("llama", vocabulary=len(TOKENIZER))
     save_model(tmp_path / "m", CausalLM(model), TOKENIZER)
@@ -231,8 +230,8 @@ def test_the_first_process_writes_and_all_wait_for_it(tmp_path: Path) -> None:
     save_model(tmp_path / "m", tiny_model("llama"), strategy=unnamed)
     save_named(tmp_path / "m", tiny_model("llama"), named, {})
     for strategy in (unnamed, named):
-        assert strategy.took_part[:1] == ["weights"]
-        assert strategy.took_part[-1:] == ["gather"]
+        assert "weights" in strategy.took_part
+        assert strategy.took_part[-1] == "gather"
     assert not content(tmp_path)
 
 

@@ -161,6 +161,8 @@ def test_two_ranks_measure_what_one_does(folder: Path, tmp_path: Path) -> None:
         str(folder / "model"),
         "--forget",
         str(folder / "forget.jsonl"),
+        "--retain",
+        str(folder / "retain.jsonl"),
         "--generate",
         "4",
     ]

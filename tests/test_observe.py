@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from typing import Any
 from weakref import WeakSet
 
 import pytest
@@ -29,6 +30,7 @@ from unlearnkit.protocols import (
     Flat,
     Generated,
     Greedy,
+    Hidden,
     Model,
     Needs,
     Seen,
@@ -178,6 +180,24 @@ def test_one_forward_pass_serves_all_roles_and_needs() -> None:
     rows = [*toy_rows("forget", [(2, 3)] * 3), *toy_rows("retain", [(4, 1)] * 2)]
     observe(models, rows, frozenset(NEEDS))
     assert models["model"].calls == models["reference"].calls == 1
+
+
+def test_a_model_runs_on_the_rows_it_is_needed_for_and_at_least_on_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of the others it would be wasted; on none at all a sharded model would not run with those of other processes."""
+    shapes = []
+    reference = Toy(1)
+    run = reference.hidden
+
+    def noting(inputs: Mapping[str, Tensor], /, **more: Any) -> Hidden:
+        shapes.append(tuple(inputs["input_ids"].shape))
+        return run(inputs, **more)
+
+    monkeypatch.setattr(reference, "hidden", noting)
+    rows = [*toy_rows("forget", [(2, 3), (1, 1), (4, 4)]), *toy_rows("retain", [(2, 4)])]
+    models = {"model": Toy(0), "reference": reference}
+    for role, present in (("forget", rows), ("retain", rows), ("retain", rows[:3])):
+        observe(models, present, frozenset({NEEDS[0], Tokens(LabelLogProb(), role, of="reference")}))
+    assert shapes == [(3, 8), (1, 6), (1, 2)]
 
 
 def test_only_the_model_gets_a_gradient() -> None:
@@ -361,6 +381,23 @@ def test_slopes_of_a_frozen_head_are_what_autograd_finds(
         torch.testing.assert_close(recomputed[name], expected[name], rtol=1e-12, atol=1e-12)
 
 
+def test_the_name_of_a_reference_does_not_matter() -> None:
+    """Models are run in the order of their names, of which "model" need not be the first."""
+    found = []
+    for name in ("base", "reference"):
+        needs = (Compared(KL(), "retain", of=name), Compared(KL(), "forget", of=name, positions="non_pad"))
+        found.append(body_gradients({"model": frozen_head(Toy(0)), name: Toy(1)}, MIXED, needs, RECOMPUTED))
+    for parameter, gradient in found[0].items():
+        torch.testing.assert_close(gradient, found[1][parameter])
+
+
+def test_what_has_no_slope_has_none_beside_what_has() -> None:
+    needs = (Tokens(LabelLogProb(), "forget"), Tokens(TopHit(), "forget"))
+    for budget in (KEPT, RECOMPUTED):
+        seen = observe({"model": frozen_head(Toy(0))}, MIXED, frozenset(needs), budget=budget)
+        assert [seen[need].values.requires_grad for need in needs] == [True, False]
+
+
 @pytest.mark.parametrize("family", ["llama", "gpt2", "gemma2"])
 def test_nor_do_those_of_transformers_differ(family: str) -> None:
     """GPT-2 and Gemma-2 tie the head to the embedding, which is frozen with it; Gemma-2 caps its logits."""
@@ -506,3 +543,7 @@ def test_a_value_behind_a_frozen_head_costs_two_products_with_it() -> None:
     assert head_products(Toy(), one, KEPT, positions) == 3
     with plain_heads():
         assert head_products(frozen_head(Toy()), one, RECOMPUTED, positions) == 3
+    # Where several values are wanted, and there is room, it is cheaper to keep the logits they share.
+    assert head_products(frozen_head(Toy()), (*one, *two), KEPT, positions) == 2
+    with torch.no_grad():
+        assert head_products(frozen_head(Toy()), one, KEPT, positions) == 1

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from itertools import product
+from typing import overload
 
 import pytest
 import torch
+from attrs import evolve
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -52,6 +54,15 @@ def test_uniform_partners_change_with_the_epoch_and_the_seed_and_with_nothing_el
     assert pairs(sampler(seed=1), 0) != pairs(sampler(), 0)
 
 
+def test_each_epoch_and_each_seed_has_an_order_of_its_own() -> None:
+    def order(plan: Sampler, epoch: int) -> list[str]:
+        return list(pairs(plan, epoch))
+
+    assert order(sampler(), 0) == order(sampler(), 0)
+    assert order(sampler(), 0) != order(sampler(), 1)
+    assert order(sampler(), 0) != order(sampler(seed=1), 0)
+
+
 def test_partners_of_a_row_stay_when_other_rows_come_or_go() -> None:
     fewer = Sampler(data={"forget": FORGET[2:], "retain": RETAIN}, primary="forget", batch_size=2)
     assert pairs(fewer, 0).items() <= pairs(sampler(), 0).items()
@@ -69,6 +80,42 @@ def test_partners_of_the_same_group_are_found_without_being_asked_for() -> None:
     idk = toy_rows("idk", [(2, 1)] * 7, groups="q")
     rows = Sampler(data={"forget": FORGET, "idk": idk}, primary="forget", batch_size=7).step(0)
     assert all(first.group == second.group for first, second in zip(rows[::2], rows[1::2], strict=True))
+
+
+class MadeWhenAsked(Sequence[Row]):
+    """A data set that makes its rows anew each time."""
+
+    def __init__(self, rows: Sequence[Row]) -> None:
+        self.rows = rows
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    @overload
+    def __getitem__(self, index: int) -> Row: ...
+    @overload
+    def __getitem__(self, index: slice) -> Sequence[Row]: ...
+    def __getitem__(self, index: int | slice) -> Row | Sequence[Row]:
+        return evolve(self.rows[index]) if isinstance(index, int) else self.rows[index]
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [
+        tuple,
+        pytest.param(MadeWhenAsked, marks=pytest.mark.xfail(reason="rows are compared by identity")),
+    ],
+)
+def test_a_partner_of_several_rows_of_its_group_is_there_once(kind: Callable[[Sequence[Row]], Sequence[Row]]) -> None:
+    questions = tuple(evolve(row, group="one") for row in FORGET)
+    (refusal,) = (evolve(row, group="one") for row in toy_rows("idk", [(2, 1)]))
+    plan = Sampler(data={"forget": questions, "idk": kind([refusal])}, primary="forget", batch_size=7)
+    assert sorted(row.id for row in plan.step(0)) == sorted([*(row.id for row in questions), "idk0"])
+    # Drawn at random, on the other hand, a partner is there as often as it is drawn.
+    drawn = Sampler(
+        data={"forget": questions, "idk": kind([refusal])}, primary="forget", batch_size=7, pairing={"idk": "uniform"}
+    )
+    assert sum(row.role == "idk" for row in drawn.step(0)) == 7
 
 
 def test_keyed_draws_are_spread_evenly() -> None:
@@ -188,6 +235,12 @@ def test_a_dear_micro_batch_is_worth_padding() -> None:
     assert cut([], 10) == []
 
 
+def test_a_micro_batch_may_be_full_to_the_last_token() -> None:
+    rows = in_groups([[5], [5], [5], [5]])
+    assert [len(piece) for piece in cut(rows, 20, cost=64)] == [4]
+    assert len(cut(rows, 19, cost=64)) == 2
+
+
 ranks = st.integers(1, 12)
 
 
@@ -245,6 +298,12 @@ def test_units_of_all_ranks_are_those_of_the_step(
     for role in ("forget", "retain"):
         for unit in (*(Unit(kind, role) for kind in POSITIONS), Unit("sequence", role)):
             assert count(everything, unit) == count(rows, unit)
+
+
+def test_each_rank_cuts_at_the_price_it_is_given() -> None:
+    rows = in_groups([[10], [2], [2]])
+    for cost in (1, 100):
+        assert share(rows, 1000, 1, cost=cost) == [cut(rows, 1000, cost=cost)]
 
 
 def test_a_ghost_is_the_shortest_row_under_a_role_of_its_own() -> None:
