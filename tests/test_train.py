@@ -638,7 +638,6 @@ class TestDropout:
                 found.append(self.trained(max_tokens=max_tokens))
         assert torch.equal(*found)
 
-    @pytest.mark.xfail(reason="probes, and the trial of whether a loss is a sum, draw from the global generators")
     @pytest.mark.parametrize("max_tokens", [8192, 1])
     def test_nor_does_it_move(self, max_tokens: int) -> None:
         with torch.random.fork_rng(devices=[]):
@@ -647,7 +646,6 @@ class TestDropout:
             self.trained(max_tokens=max_tokens)
             assert torch.equal(torch.get_rng_state(), before)
 
-    @pytest.mark.xfail(reason="probes are measured with dropout")
     def test_probes_are_measured_without_it(self) -> None:
         found = []
         for dropout in (True, False):

@@ -278,11 +278,12 @@ def _pass(
 ) -> Seen:
     """One teacher-forced pass over these batches."""
     parts, done = [], 0
+    total = sum(row.role != GHOST for piece in pieces for row in piece)
     for piece in pieces:
         parts.append(on_cpu(observe(models, piece, needs, collate=collate, budget=budget, through=placed)))
-        done += len(piece)
+        done += sum(row.role != GHOST for row in piece)
         if progress is not None:
-            progress(piece[0].role, done, sum(map(len, pieces)))
+            progress(next(iter(needs)).role, done, total)
     return concatenate(parts)
 
 
@@ -338,7 +339,8 @@ def _generation_pass(
             if row.role != GHOST:
                 written[row.id] = (text, reference)
         if progress is not None:
-            progress(f"{need.role}, generating", len(written), sum(map(len, pieces)))
+            total = sum(row.role != GHOST for piece in pieces for row in piece)
+            progress(f"{need.role}, generating", len(written), total)
     return written
 
 

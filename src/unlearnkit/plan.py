@@ -80,13 +80,15 @@ class Sampler:
         epoch, place = divmod(number, self.steps_per_epoch)
         order = self._order(epoch)[place * self.batch_size : (place + 1) * self.batch_size]
         rows = []
+        there: set[tuple[str, str]] = set()
         for index in order:
             primary = self.data[self.primary][index]
             rows.append(primary)
             for role in self._pairings:
                 partner = self._partner(role, index, primary, epoch)
-                if self._pairings[role] != "same_group" or partner not in rows:  # two primaries can share a partner
-                    rows.append(partner)
+                if self._pairings[role] != "same_group" or (role, partner.id) not in there:
+                    rows.append(partner)  # two primaries can share a partner of their group: it is there once
+                    there.add((role, partner.id))
         return tuple(rows)
 
     def _order(self, epoch: int) -> list[int]:

@@ -146,7 +146,7 @@ class Engine:
 
     def adds_up(self, objective: Objective, rows: Sequence[Row]) -> bool:
         """Whether a step's loss is the sum over its micro-batches; tried on no row at all."""
-        with torch.no_grad():
+        with torch.no_grad(), _keyed_draws(self.draws, -1, rows[:1]):
             return all(term.per is not None for term in objective(self.observe(objective.needs, [ghost(rows)])))
 
     def backward(
@@ -846,7 +846,7 @@ class _Probes:
     def look(self, step: int) -> None:
         for role, rows in self.rows.items():
             need = Tokens(LabelLogProb(), role)
-            with torch.no_grad():
+            with torch.no_grad(), evaluation_mode(self.engine.models["model"]):
                 seen = self.engine.observe(frozenset({need}), rows, {"model": self.engine.models["model"]})
             self.seen[role][step] = -float(seen[need].values.cpu().double().mean())
         retain = self.seen.get("retain", {})
