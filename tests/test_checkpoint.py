@@ -164,10 +164,13 @@ def test_weights_are_rounded_where_a_type_is_named(tmp_path: Path) -> None:
     assert model.dtype == torch.float32
 
     one = "model.layers.1.mlp.down_proj.weight"
-    save_named(tmp_path / "mixed", model, Single(), {one: torch.bfloat16})
-    types = {name: tensor.dtype for name, tensor in weights_of(tmp_path / "mixed").items()}
+    mixed = {name: torch.bfloat16 if name == one else torch.float16 for name in every}
+    save_named(tmp_path / "mixed", model, Single(), mixed)
+    assert {name: tensor.dtype for name, tensor in weights_of(tmp_path / "mixed").items()} == mixed
+    assert json.loads((tmp_path / "mixed" / "config.json").read_text())["dtype"] == "float32"  # none of them is right
+    save_named(tmp_path / "some", model, Single(), {one: torch.bfloat16})
+    types = {name: tensor.dtype for name, tensor in weights_of(tmp_path / "some").items()}
     assert {name for name, dtype in types.items() if dtype == torch.bfloat16} == {one}
-    assert json.loads((tmp_path / "mixed" / "config.json").read_text())["dtype"] == "float32"
 
 
 def test_a_named_model_takes_the_place_of_what_was_there(tmp_path: Path) -> None:
@@ -232,6 +235,7 @@ def test_the_first_process_writes_and_all_wait_for_it(tmp_path: Path) -> None:
     for strategy in (unnamed, named):
         assert "weights" in strategy.took_part
         assert strategy.took_part[-1] == "gather"
+    assert unnamed.took_part[0] == "gather", "before all have looked whether the folder is empty, nobody writes to it"
     assert not content(tmp_path)
 
 
