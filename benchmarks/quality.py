@@ -25,7 +25,6 @@ from attrs import asdict
 from matplotlib import pyplot
 from transformers.utils.logging import disable_progress_bar
 
-from unlearnkit.evaluate import Report
 from unlearnkit.experiment import (
     COLUMNS,
     HERE,
@@ -43,6 +42,7 @@ from unlearnkit.experiment import (
     shown,
 )
 from unlearnkit.progress import Bars
+from unlearnkit.report import Report
 
 FIRST = ("ga", "npo_nll", "simnpo")
 """Shown first: collapse, slow decay, and between."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import TypeVar
@@ -15,16 +15,17 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from tests.toy import VOCABULARY, Toy, toy_rows
-from unlearnkit.batch import PlainTemplate, Row, tokenize
+from unlearnkit.batch import PlainTemplate, Row, as_role, tokenize
 from unlearnkit.data.fictitious import build_tokenizer, build_world
 from unlearnkit.errors import DataError, NeedError, RecordingError, VocabularyError
-from unlearnkit.evaluate import end_tokens, evaluate, gather, record, save_report
+from unlearnkit.evaluate import end_tokens, evaluate, gather, record
 from unlearnkit.metrics import ExactMemorization, ExtractionStrength, ForgetQuality, Probability, Rouge
 from unlearnkit.models.causal import CausalLM
 from unlearnkit.models.tiny import tiny_model
 from unlearnkit.objectives.retain_kl import RetainKL
 from unlearnkit.observe import Models, observe
-from unlearnkit.protocols import Greedy, Metric, Needs, Score, Seen, Tokens
+from unlearnkit.protocols import Generated, Greedy, Metric, Needs, Sampling, Score, Seen, Texts, Tokens
+from unlearnkit.report import load_report, save_report
 from unlearnkit.statistics import LabelLogProb
 
 T = TypeVar("T")
@@ -112,7 +113,7 @@ def test_generating_without_a_tokenizer_or_with_a_foreign_one_is_refused(
     model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase
 ) -> None:
     metrics = {"rouge": Rouge("forget", Greedy(4))}
-    with pytest.raises(NeedError, match=r"generates text. Pass the tokenizer="):
+    with pytest.raises(NeedError, match=r"asks for text. Pass the tokenizer="):
         evaluate({"model": model}, metrics, {"forget": questions(tokenizer)})
     small = tiny_model("llama", vocabulary=16)
     with pytest.raises(VocabularyError, match=r"the tokenizer has \d+ tokens but the model's vocabulary is 16"):
@@ -144,9 +145,12 @@ def test_reports_are_written_as_json_and_markdown(tmp_path: Path) -> None:
     report = evaluate({"model": Toy()}, {"p": Probability("forget")}, {"forget": ROWS}, intervals=True)
     save_report(report, tmp_path / "deep" / "report.json")
     content = json.loads((tmp_path / "deep" / "report.json").read_text())
-    assert content["p"]["value"] == report["p"].value
-    assert content["p"]["interval"]["low"] <= content["p"]["value"] <= content["p"]["interval"]["high"]
-    assert len(content["p"]["per_example"]) == len(ROWS)
+    assert (content["schema"], content["version"]) == ("unlearnkit.report", 1)
+    score = content["scores"]["p"]
+    assert score["value"] == report["p"].value
+    assert score["interval"]["low"] <= score["value"] <= score["interval"]["high"]
+    assert len(score["per_example"]) == len(ROWS)
+    assert load_report(tmp_path / "deep" / "report.json") == report
     save_report(report, tmp_path / "report.md")
     assert "| p | " in (tmp_path / "report.md").read_text()
 
@@ -258,3 +262,141 @@ class Watched:
 
     def weights(self, model: nn.Module, /) -> dict[str, Tensor]:
         return dict(model.state_dict())
+
+
+# --- going on after an interruption -----------------------------------------------------------------------------------
+
+
+def counted(model: PreTrainedModel) -> tuple[CausalLM, list[int]]:
+    """The model, and a list that grows with each forward pass."""
+    wrapped, passes = CausalLM(model), list[int]()
+    wrapped.model.get_input_embeddings().register_forward_hook(lambda *_: passes.append(1))
+    return wrapped, passes
+
+
+def suite() -> dict[str, Metric]:
+    return {"p": Probability("forget"), "em": ExactMemorization("other"), "r": Rouge("forget", Greedy(4))}
+
+
+def test_finished_passes_are_not_run_again(tokenizer: PreTrainedTokenizerBase, tmp_path: Path) -> None:
+    model, passes = counted(tiny_model("llama", vocabulary=len(tokenizer)))
+    data = {"forget": questions(tokenizer), "other": as_role(questions(tokenizer, 3), "other")}
+    whole = evaluate({"model": model}, suite(), data, tokenizer=tokenizer, resume=tmp_path)
+    assert whole == evaluate({"model": model}, suite(), data, tokenizer=tokenizer)
+    passes.clear()
+    assert evaluate({"model": model}, suite(), data, tokenizer=tokenizer, resume=tmp_path) == whole
+    assert not passes
+    more = suite() | {"es": ExtractionStrength("other")}  # reads what "em" reads
+    assert evaluate({"model": model}, more, data, tokenizer=tokenizer, resume=tmp_path)["em"] == whole["em"]
+    assert not passes
+
+
+def test_an_interrupted_evaluation_goes_on(tokenizer: PreTrainedTokenizerBase, tmp_path: Path) -> None:
+    model = CausalLM(tiny_model("llama", vocabulary=len(tokenizer)))
+    data = {"forget": questions(tokenizer), "other": as_role(questions(tokenizer, 3), "other")}
+    whole = evaluate({"model": model}, suite(), data, tokenizer=tokenizer)
+
+    def stop(what: str, _: int, __: int) -> None:
+        if what == "other":
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        evaluate({"model": model}, suite(), data, tokenizer=tokenizer, resume=tmp_path, progress=stop)
+    assert [path.name.split("-")[0] for path in tmp_path.iterdir()] == ["forget"]
+    roles = list[str]()
+    again = evaluate(
+        {"model": model},
+        suite(),
+        data,
+        tokenizer=tokenizer,
+        resume=tmp_path,
+        progress=lambda what, _, __: roles.append(what),
+    )
+    assert again == whole
+    assert "forget" not in roles
+    assert set(roles) == {"other", "forget, generating"}
+
+
+@pytest.mark.parametrize("change", ["weights", "rows", "settings"])
+def test_nothing_is_served_for_anything_else(change: str, tokenizer: PreTrainedTokenizerBase, tmp_path: Path) -> None:
+    model, passes = counted(tiny_model("llama", vocabulary=len(tokenizer)))
+    data, metrics = {"forget": questions(tokenizer)}, {"p": Probability("forget")}
+    before = evaluate({"model": model}, metrics, data, resume=tmp_path)
+    if change == "weights":
+        with torch.no_grad():
+            next(model.parameters()).mul_(1.5)
+    elif change == "settings":
+        model.model.config.rms_norm_eps = 0.5
+    else:
+        data = {"forget": questions(tokenizer)[::-1]}
+    passes.clear()
+    after = evaluate({"model": model}, metrics, data, resume=tmp_path)
+    assert passes
+    assert after == evaluate({"model": model}, metrics, data)
+    assert (after["p"].value != before["p"].value) == (change == "weights")
+
+
+def test_a_torn_file_is_done_again(tokenizer: PreTrainedTokenizerBase, tmp_path: Path) -> None:
+    model = CausalLM(tiny_model("llama", vocabulary=len(tokenizer)))
+    data = {"forget": questions(tokenizer)}
+    metrics = {"p": Probability("forget"), "r": Rouge("forget", Greedy(4))}
+    whole = evaluate({"model": model}, metrics, data, tokenizer=tokenizer, resume=tmp_path)
+    for path in tmp_path.iterdir():
+        path.write_bytes(path.read_bytes()[:20])
+    assert evaluate({"model": model}, metrics, data, tokenizer=tokenizer, resume=tmp_path) == whole
+
+
+def test_a_model_whose_settings_are_not_known_is_refused_at_once(tmp_path: Path) -> None:
+    model = Toy()
+    with pytest.raises(NeedError, match=r"settings of 'model', a Toy, are not known. Evaluate it without resume"):
+        evaluate({"model": model}, {"p": Probability("forget")}, {"forget": ROWS}, resume=tmp_path)
+    assert model.calls == 0
+
+
+# --- samples, texts, refusals -----------------------------------------------------------------------------------------
+
+
+def test_samples_do_not_depend_on_batches(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:
+    need = Generated(Sampling(samples=3, max_new_tokens=5), "forget")
+    data = {"forget": questions(tokenizer)}
+    together = gather({"model": CausalLM(model)}, frozenset({need}), data, tokenizer=tokenizer)[need]
+    apart = gather({"model": CausalLM(model)}, frozenset({need}), data, tokenizer=tokenizer, max_tokens=1)[need]
+    assert together == apart
+    assert [len(samples) for samples in together.samples] == [3] * 5
+    assert together.texts == tuple(samples[0] for samples in together.samples)
+    assert len({text for samples in together.samples for text in samples}) > 5
+    assert [len(tokens) for tokens in together.tokens] == [3] * 5
+
+
+def test_texts_are_read_without_any_model(tokenizer: PreTrainedTokenizerBase) -> None:
+    need = Texts("forget")
+    seen = gather({}, frozenset({need}), {"forget": questions(tokenizer)}, tokenizer=tokenizer)
+    assert seen.ids["forget"] == tuple(question.id for question in WORLD.full[:5])
+    for prompt, answer, question in zip(seen[need].prompts, seen[need].answers, WORLD.full, strict=False):
+        assert question.question in prompt
+        assert answer == question.answer
+    with pytest.raises(NeedError, match=r"asks for text. Pass the tokenizer="):
+        gather({}, frozenset({need}), {"forget": questions(tokenizer)})
+
+
+def test_a_metric_that_checks_its_data_refuses_before_anything_is_run() -> None:
+    @frozen
+    class Wary:
+        needs: Needs = frozenset({Tokens(LabelLogProb(), "forget")})
+
+        def check(self, contents: Mapping[str, Mapping[str, str]]) -> None:
+            assert contents["forget"].keys() == {row.id for row in ROWS}
+            if set(contents["forget"].values()) & set(contents["other"].values()):
+                raise DataError("the same text twice")
+
+        def __call__(self, seen: Seen) -> Score:
+            return Score(1.0, "knowledge")
+
+    model = Toy()
+    apart = {"forget": ROWS, "other": toy_rows("other", [(2, 4)], seed=5)}
+    metrics: dict[str, Metric] = {"m": Wary()}
+    assert evaluate({"model": model}, metrics, apart)["m"].value == 1.0
+    calls = model.calls
+    with pytest.raises(DataError, match="the same text twice"):
+        evaluate({"model": model}, metrics, {"forget": ROWS, "other": as_role(ROWS[2:3], "other")})
+    assert model.calls == calls

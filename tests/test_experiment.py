@@ -6,7 +6,6 @@ from pathlib import Path
 
 import pytest
 
-from unlearnkit.evaluate import Report
 from unlearnkit.experiment import (
     HERE,
     Budget,
@@ -20,6 +19,7 @@ from unlearnkit.experiment import (
     run_uld,
 )
 from unlearnkit.plan import check_data
+from unlearnkit.report import Report
 
 SETTINGS = Settings()
 

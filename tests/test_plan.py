@@ -14,8 +14,9 @@ from hypothesis import strategies as st
 
 from tests.toy import toy_rows
 from unlearnkit.batch import Row, count
+from unlearnkit.draws import keyed_draw
 from unlearnkit.errors import DataError
-from unlearnkit.plan import GHOST, Pairing, Sampler, cut, ghost, keyed_draw, share
+from unlearnkit.plan import GHOST, Pairing, Sampler, cut, ghost, share
 from unlearnkit.protocols import POSITIONS, Unit
 
 FORGET = toy_rows("forget", [(2, 2)] * 7, groups="q")

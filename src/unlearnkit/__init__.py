@@ -3,7 +3,7 @@
 from unlearnkit.batch import ChatTemplate, PlainTemplate, Row, template_of, tokenize, tokenize_text
 from unlearnkit.checkpoint import load_model, save_model
 from unlearnkit.data.jsonl import read_jsonl
-from unlearnkit.evaluate import Report, evaluate, record
+from unlearnkit.evaluate import evaluate, record
 from unlearnkit.models.causal import CausalLM
 from unlearnkit.models.peft import adapter_off
 from unlearnkit.objectives import (
@@ -38,6 +38,7 @@ from unlearnkit.protocols import (
     Unit,
 )
 from unlearnkit.recording import Recording
+from unlearnkit.report import Report
 from unlearnkit.resume import Checkpoints
 from unlearnkit.train import Step, Validation, unlearn
 

@@ -32,7 +32,7 @@ from unlearnkit.checkpoint import check_output, load_model, save_model
 from unlearnkit.data.jsonl import read_jsonl
 from unlearnkit.data.refusals import draw_refusal
 from unlearnkit.errors import CheckpointError, DataError, Preempted, UnlearnkitError
-from unlearnkit.evaluate import evaluate, record, save_report
+from unlearnkit.evaluate import evaluate, record
 from unlearnkit.experiment import (
     HERE,
     TITLE,
@@ -51,10 +51,11 @@ from unlearnkit.models.causal import CausalLM
 from unlearnkit.observe import prompt_length
 from unlearnkit.parallel import Single, Strategy, launched
 from unlearnkit.progress import Bars
-from unlearnkit.protocols import Greedy, Metric, Tokens
+from unlearnkit.protocols import Greedy, Metric, Tokens, asked_of_models
 from unlearnkit.provenance import run_record
 from unlearnkit.recipes import RECIPES, recipe
 from unlearnkit.recording import Recording, fingerprint
+from unlearnkit.report import save_report
 from unlearnkit.resume import Checkpoints
 from unlearnkit.train import Step, unlearn
 
@@ -215,7 +216,7 @@ def _unlearn(options: argparse.Namespace, strategy: Strategy) -> None:
     objective = chosen.objective(model)
     if "idk" in {need.role for need in objective.needs}:
         data |= _read(options, tokenizer, template, {"idk": options.forget}, partial(draw_refusal, seed=options.seed))
-    of_reference = [need for need in objective.needs if need.of == "reference" and need.role in data]
+    of_reference = [need for need in asked_of_models(objective.needs) if need.of == "reference" and need.role in data]
     recorded = all(isinstance(need, Tokens) for need in of_reference)
     trained = sum(parameter.numel() for parameter in chosen.parameters(model))
     expected = planned(

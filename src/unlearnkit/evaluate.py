@@ -2,24 +2,38 @@
 
 from __future__ import annotations
 
-import json
+import hashlib
 from collections.abc import Callable, Mapping, Sequence
+from importlib.metadata import version
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
-from attrs import evolve, frozen
+from attrs import evolve
 from torch import nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from unlearnkit.answers import Answers, identity
 from unlearnkit.batch import Collate, Decode, Row, all_rows, check_tokenizer, check_vocabulary, collate_text
 from unlearnkit.errors import DataError, NeedError
 from unlearnkit.metrics.intervals import with_interval
 from unlearnkit.models.causal import as_model, evaluation_mode
 from unlearnkit.models.peft import PeftModel
-from unlearnkit.observe import HeadBudget, Models, check_needs, concatenate, continuations, observe, prompt_length
+from unlearnkit.observe import (
+    HeadBudget,
+    Models,
+    check_needs,
+    concatenate,
+    continuations,
+    observe,
+    prompt_length,
+    row_texts,
+)
 from unlearnkit.parallel import Placed, Single, Strategy
 from unlearnkit.plan import GHOST, check_data, share
 from unlearnkit.protocols import (
+    Answer,
+    Checked,
     Continuations,
     Dataset,
     Flat,
@@ -28,53 +42,21 @@ from unlearnkit.protocols import (
     Model,
     Need,
     Needs,
+    Sampling,
     Score,
     Seen,
+    Texts,
+    TokenNeed,
     Tokens,
     all_needs,
+    asked_of_models,
 )
+from unlearnkit.provenance import PACKAGES, data_hash
 from unlearnkit.recording import Entry, Recording, digest, fingerprint
+from unlearnkit.report import Report
 
 Progress = Callable[[str, int, int], None]
 """Called as (what is being done, done, of how many) while a pass or a training runs."""
-
-
-@frozen
-class Report:
-    """Scores by metric name."""
-
-    scores: Mapping[str, Score]
-
-    def __getitem__(self, name: str) -> Score:
-        return self.scores[name]
-
-    def markdown(self) -> str:
-        """A table: one row per metric; what was not measured says why."""
-        lines = ["| metric | value | n | higher means | interval |", "|---|---|---|---|---|"]
-        for name, score in self.scores.items():
-            value = f"{score.value:.4g}" if score.value is not None else f"not measured: {score.reason}"
-            higher = f"more {score.higher}" if score.higher else ""
-            interval = f"{score.interval.low:.4g} … {score.interval.high:.4g}" if score.interval else ""
-            lines.append(f"| {name} | {value} | {score.n} | {higher} | {interval} |")
-        return "\n".join(lines)
-
-    def as_json(self, *, per_example: bool = True) -> str:
-        """All scores, with per-example values on request."""
-        return json.dumps(
-            {
-                name: {
-                    "value": score.value,
-                    "higher_means_more": score.higher,
-                    "n": score.n,
-                    "reason": score.reason,
-                    "interval": score.interval and score.interval._asdict(),
-                    "parts": dict(score.parts),
-                    "per_example": dict(score.per_example) if per_example else {},
-                }
-                for name, score in self.scores.items()
-            },
-            indent=1,
-        )
 
 
 def evaluate(
@@ -89,6 +71,7 @@ def evaluate(
     budget: HeadBudget = HeadBudget(),
     strategy: Strategy = Single(),
     progress: Progress | None = None,
+    resume: Path | None = None,
 ) -> Report:
     """Measure `models["model"]`; other names ("oracle") are what metrics compare it with, live or recorded.
 
@@ -105,14 +88,22 @@ def evaluate(
         collate, budget: see `observe`.
         strategy: of several processes each does its share, and all get the report.
         progress: called during each pass, on rank 0.
+        resume: folder in which the answers of each finished pass are kept. A call that was interrupted goes on from
+            there, and one with further metrics runs what is missing; answers are known by the models' weights, the rows
+            and the needs. All processes must see the folder.
 
     Raises:
-        DataError, NeedError, RecordingError, VocabularyError: before anything is run.
+        DataError, NeedError, RecordingError, VocabularyError: before anything is run. A metric that is `Checked` (a
+            membership attack whose non-members were trained on) refuses its data this way.
     """
     every: dict[str, Model | Recording] = {
         name: model if isinstance(model, Recording) else as_model(model) for name, model in models.items()
     }
     reasons = {name: reason for name, metric in metrics.items() if (reason := _missing(metric, every, data))}
+    contents = {role: {row.id: content_of(row) for row in all_rows(rows)} for role, rows in data.items()}
+    for name, metric in metrics.items():
+        if name not in reasons and isinstance(metric, Checked):
+            metric.check(contents)
     needs = all_needs(metric for name, metric in metrics.items() if name not in reasons)
     seen = gather(
         every,
@@ -124,6 +115,7 @@ def evaluate(
         budget=budget,
         strategy=strategy,
         progress=progress,
+        resume=resume,
     )
     scores = {}
     for name, metric in metrics.items():
@@ -135,7 +127,21 @@ def evaluate(
         except DataError as refused:  # data sets that do not fit together; the other metrics are not lost
             score = Score.not_measured(str(refused))
         scores[name] = with_interval(score) if intervals else score
-    return Report(scores)
+    roles = sorted({need.role for need in needs})
+    made = {
+        "packages": {package: version(package) for package in PACKAGES},
+        "data": {role: data_hash(all_rows(data[role])) for role in roles},
+        "models": {name: model.model for name, model in every.items() if isinstance(model, Recording)},
+    }
+    return Report(scores, made)
+
+
+def content_of(row: Row) -> str:
+    """A digest of a row's tokens, whatever its id, role and labels: equal for a text that is in two data sets."""
+    tokens = row.inputs.get("input_ids")
+    if tokens is None:
+        return digest(row)
+    return hashlib.sha256(tokens.long().contiguous().cpu().numpy().tobytes()).hexdigest()[:32]
 
 
 def gather(
@@ -149,6 +155,7 @@ def gather(
     budget: HeadBudget = HeadBudget(),
     strategy: Strategy = Single(),
     progress: Progress | None = None,
+    resume: Path | None = None,
 ) -> Seen:
     """Answer needs over whole data sets; arguments and errors as in `evaluate`."""
     roles = sorted({need.role for need in needs})
@@ -161,32 +168,54 @@ def gather(
     for need in generated:
         for row in rows_of[need.role]:
             prompt_length(row)  # refuses a row without a prompt
-    if generated and tokenizer is None:
-        raise NeedError(f"{generated[0]} generates text. Pass the tokenizer=... that decodes it.")
+    as_text: list[Generated | Texts] = [*generated, *(need for need in needs if isinstance(need, Texts))]
+    if as_text and tokenizer is None:
+        raise NeedError(f"{as_text[0]} asks for text. Pass the tokenizer=... that decodes it.")
     for model in models.values():
         if not isinstance(model, Recording):
             if tokenizer is not None:
                 check_tokenizer(tokenizer, model.vocabulary)
             for rows in rows_of.values():
                 check_vocabulary(rows, model.vocabulary)
-    answers: dict[Need, Flat | Continuations] = {}
+    answers: dict[Need, Answer] = {}
     progress = progress if strategy.rank == 0 else None
+    kept = None if resume is None else Answers(resume, _identities(models, needs, strategy))
     with torch.no_grad(), evaluation_mode(*models.values()):
         placed = strategy.place(models)
         for role in roles:
-            of_role: Needs = frozenset(need for need in needs if need.role == role and not isinstance(need, Generated))
-            if of_role:
-                pieces = share(rows_of[role], max_tokens, strategy.size, cost=placed.cut_cost)[strategy.rank]
-                mine = _pass(models, of_role, pieces, placed, collate, budget, progress)
-                seen = _reordered(concatenate(strategy.gather(mine)), rows_of[role])
-                answers.update(seen.answers)
+            rows = rows_of[role]
+            of_role = [need for need in needs if need.role == role and isinstance(need, TokenNeed)]
+            of_role.sort(key=repr)  # alike on all ranks, and in what is kept
+            if not of_role:
+                continue
+            found = None if kept is None else kept.flats(of_role, rows)
+            if not all(strategy.gather(found is not None)):
+                pieces = share(rows, max_tokens, strategy.size, cost=placed.cut_cost)[strategy.rank]
+                mine = _pass(models, frozenset(of_role), pieces, placed, collate, budget, progress)
+                seen = _reordered(concatenate(strategy.gather(mine)), rows)
+                found = {need: seen[need] for need in of_role}
+                if kept is not None and strategy.rank == 0:
+                    kept.keep_flats(found, rows)
+            answers.update((need, flat) for need, flat in (found or {}).items())
         for need in generated:
             assert tokenizer is not None
-            pieces = share(rows_of[need.role], max_tokens, strategy.size, cost=placed.cut_cost)[strategy.rank]
-            written = _generation_pass(models, need, pieces, tokenizer, strategy, placed, progress)
-            every = {name: pair for part in strategy.gather(written) for name, pair in part.items()}
-            answers[need] = Continuations(*zip(*(every[row.id] for row in rows_of[need.role]), strict=True))
+            rows = rows_of[need.role]
+            texts = None if kept is None else kept.continuations(need, rows)
+            if not all(strategy.gather(texts is not None)):
+                each = need.decoding.samples if isinstance(need.decoding, Sampling) else 1
+                pieces = share(rows, max(1, max_tokens // each), strategy.size, cost=placed.cut_cost)[strategy.rank]
+                written = _generation_pass(models, need, pieces, tokenizer, strategy, placed, progress)
+                of_row = {name: one for part in strategy.gather(written) for name, one in part.items()}
+                texts = Continuations(*zip(*(of_row[row.id] for row in rows), strict=True))
+                if kept is not None and strategy.rank == 0:
+                    kept.keep_continuations(need, rows, texts)
+            assert texts is not None
+            answers[need] = texts
         placed.rest()
+    for asked in needs:
+        if isinstance(asked, Texts):
+            assert tokenizer is not None
+            answers[asked] = row_texts(rows_of[asked.role], decoder(tokenizer))
     return Seen(
         answers,
         ids={role: tuple(row.id for row in rows) for role, rows in rows_of.items()},
@@ -214,7 +243,7 @@ def record(
         NeedError: `needs` want nothing of that model.
         RecordingError: they want something that cannot be recorded (comparisons, hidden states, generation).
     """
-    wanted = [need for need in needs if need.of == of]
+    wanted = [need for need in asked_of_models(needs) if need.of == of]
     if not wanted:
         raise NeedError(f"nothing is needed of {of!r}: there is nothing to record. Needs name {_names(needs)}.")
     wrapped = as_model(model)
@@ -255,16 +284,26 @@ def _plain(model: nn.Module) -> nn.Module:
 
 
 def _names(needs: Needs) -> str:
-    return ", ".join(sorted({need.of for need in needs})) or "no model"
+    return ", ".join(sorted({need.of for need in asked_of_models(needs)})) or "no model"
 
 
 def _missing(metric: Metric, models: Models, data: Mapping[str, Dataset[Row]]) -> str | None:
     """Why a metric cannot be measured with what was given."""
     if absent := sorted({need.role for need in metric.needs} - data.keys()):
         return f"no data set {', '.join(absent)}"
-    if unnamed := sorted({need.of for need in metric.needs} - models.keys()):
+    if unnamed := sorted({need.of for need in asked_of_models(metric.needs)} - models.keys()):
         return f"no model or recording named {', '.join(unnamed)}"
     return None
+
+
+def _identities(models: Models, needs: Needs, strategy: Strategy) -> dict[str, str]:
+    """What kept answers know each model by. Every rank has to call this."""
+    known = {}
+    for name in sorted({need.of for need in asked_of_models(needs)} | {"model"}):
+        if (model := models.get(name)) is not None:
+            weights = strategy.weights(_plain(model)) if isinstance(model, nn.Module) else {}
+            known[name] = strategy.gather(identity(name, model, weights))[0]
+    return known
 
 
 def _pass(
@@ -289,9 +328,9 @@ def _pass(
 
 def on_cpu(seen: Seen) -> Seen:
     """The same answers in main memory: a data set's need not lie on the device, where metrics may lack float64."""
-    answers: dict[Need, Flat | Continuations] = {}
+    answers: dict[Need, Answer] = {}
     for need in seen.answers:
-        if not isinstance(need, Generated):
+        if isinstance(need, TokenNeed):
             flat = seen[need]
             answers[need] = Flat(flat.values.cpu(), flat.row.cpu(), flat.rows)
     return evolve(seen, answers=answers)
@@ -300,14 +339,23 @@ def on_cpu(seen: Seen) -> Seen:
 def _reordered(seen: Seen, rows: Sequence[Row]) -> Seen:
     """The answers in the order of a data set's rows; within a row nothing moves."""
     place = {row.id: number for number, row in enumerate(rows)}
-    answers: dict[Need, Flat | Continuations] = {}
+    answers: dict[Need, Answer] = {}
     for need in seen.answers:
-        if not isinstance(need, Generated):
+        if isinstance(need, TokenNeed):
             flat = seen[need]
             order = torch.tensor([place[name] for name in seen.ids[need.role]])
             row, where = order[flat.row].sort(stable=True)
             answers[need] = Flat(flat.values[where], row, flat.rows)
     return evolve(seen, answers=answers)
+
+
+class _Written(NamedTuple):
+    """One row of `Continuations`."""
+
+    text: str
+    reference: str
+    samples: tuple[str, ...]
+    tokens: tuple[tuple[int, ...], ...]
 
 
 def _generation_pass(
@@ -318,13 +366,13 @@ def _generation_pass(
     strategy: Strategy,
     placed: Placed,
     progress: Progress | None,
-) -> dict[str, tuple[str, str]]:
-    """What is generated for each row of these batches, by id, beside its reference. Ranks generate in step."""
+) -> dict[str, _Written]:
+    """What is generated for each row of these batches, by id. Ranks generate in step."""
     model = models[need.of]
     assert not isinstance(model, Recording)
     decode = decoder(tokenizer)
     ends = end_tokens(tokenizer, model)
-    written: dict[str, tuple[str, str]] = {}
+    written: dict[str, _Written] = {}
     for piece in pieces:
         texts = continuations(
             model,
@@ -335,9 +383,11 @@ def _generation_pass(
             through=placed,
             done_together=lambda done: all(strategy.gather(done)),
         )
-        for row, text, reference in zip(piece, texts.texts, texts.references, strict=True):
-            if row.role != GHOST:
-                written[row.id] = (text, reference)
+        written |= {
+            row.id: _Written(texts.texts[place], texts.references[place], texts.samples[place], texts.tokens[place])
+            for place, row in enumerate(piece)
+            if row.role != GHOST
+        }
         if progress is not None:
             total = sum(row.role != GHOST for piece in pieces for row in piece)
             progress(f"{need.role}, generating", len(written), total)
@@ -363,9 +413,3 @@ def end_tokens(tokenizer: PreTrainedTokenizerBase, model: Model) -> frozenset[in
         listed = inner.generation_config.eos_token_id
         ids |= set(listed) if isinstance(listed, list) else {listed}
     return frozenset(number for number in ids if isinstance(number, int))
-
-
-def save_report(report: Report, path: Path) -> None:
-    """Write a report as JSON, or as Markdown where the name ends in .md."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(report.markdown() if path.suffix == ".md" else report.as_json())

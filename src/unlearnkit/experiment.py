@@ -36,7 +36,7 @@ from unlearnkit.data.fictitious import FictitiousWorld, Percent, Question, build
 from unlearnkit.data.refusals import draw_refusal
 from unlearnkit.decoding.uld import LogitDifference
 from unlearnkit.errors import CheckpointError, UnlearningWarning
-from unlearnkit.evaluate import Progress, Report, evaluate, record
+from unlearnkit.evaluate import Progress, evaluate, record
 from unlearnkit.metrics.suite import tofu_metrics
 from unlearnkit.models.anatomy import anatomy
 from unlearnkit.objectives.cross_entropy import CrossEntropy
@@ -48,6 +48,7 @@ from unlearnkit.protocols import Metric, Model, all_needs
 from unlearnkit.provenance import data_hash, tokenizer_hash
 from unlearnkit.recipes import RECIPES, Recipe, rmu_layer
 from unlearnkit.recording import Recording
+from unlearnkit.report import Report
 from unlearnkit.train import Step, unlearn
 
 TITLE = "fictitious world (invented people, tiny model)"

@@ -18,10 +18,12 @@ from torch.autograd.function import once_differentiable
 from torch.utils.checkpoint import checkpoint
 
 from unlearnkit.batch import IGNORE, Batch, Collate, Decode, Row, collate_text
+from unlearnkit.draws import keyed_draw
 from unlearnkit.errors import MissingModelError, NeedError
 from unlearnkit.models.causal import Through, device_of, directly
 from unlearnkit.models.generate import cut_at_stop, generate
 from unlearnkit.protocols import (
+    Answer,
     Captured,
     Compared,
     Continuations,
@@ -31,9 +33,12 @@ from unlearnkit.protocols import (
     Model,
     Need,
     Needs,
+    RowTexts,
+    Sampling,
     Seen,
     TokenNeed,
     Tokens,
+    asked_of_models,
 )
 from unlearnkit.recording import Recording
 
@@ -71,14 +76,14 @@ def observe(
     devices every parameter must take part in every backward pass.
 
     Raises:
-        NeedError: a label statistic at positions without labels; a `Generated` need (see `continuations`).
+        NeedError: a label statistic at positions without labels.
         MissingModelError: a need names a model that is not given.
         RecordingError: a recording cannot serve a need.
     """
     check_needs(models, needs)
-    token_needs: list[TokenNeed] = [need for need in needs if not isinstance(need, Generated)]
+    token_needs = [need for need in needs if isinstance(need, TokenNeed)]
     of_role = {role: [row for row in rows if row.role == role] for role in {need.role for need in token_needs}}
-    answers: dict[Need, Flat | Continuations] = {}
+    answers: dict[Need, Answer] = {}
     live: list[TokenNeed] = []
     for need in token_needs:
         source = models[need.of]
@@ -105,7 +110,7 @@ def observe(
 
 def check_needs(models: Models, needs: Needs) -> None:
     """Refuse what cannot be served, before anything runs; arguments and errors as in `observe`."""
-    for need in needs:
+    for need in asked_of_models(needs):
         names = {need.of, "model"} if isinstance(need, Compared) else {need.of}
         for name in sorted(names - models.keys()):
             raise MissingModelError(
@@ -392,21 +397,43 @@ def continuations(
         end_tokens, decode: see `generate`.
         through, done_together: how several processes generate in step; see `generate`.
     """
-    prompts = [row.inputs["input_ids"][: prompt_length(row)] for row in rows]
+    decoding = need.decoding
+    each = decoding.samples if isinstance(decoding, Sampling) else 1
+    prompts = [row.inputs["input_ids"][: prompt_length(row)] for row in rows for _ in range(each)]
+    seeds = (
+        [keyed_draw(2**63, decoding.seed, row.id, number) for row in rows for number in range(each)]
+        if isinstance(decoding, Sampling)
+        else []
+    )
     with torch.no_grad():
         new = generate(
             model,
             prompts,
-            need.decoding,
+            decoding,
             end_tokens=end_tokens,
+            seeds=seeds,
             decode=decode,
             through=through,
             done_together=done_together,
         )
+    texts = [cut_at_stop(decode(ids), decoding.stop).strip() for ids in new]
+    samples = tuple(tuple(texts[first : first + each]) for first in range(0, len(texts), each))
     return Continuations(
-        texts=tuple(cut_at_stop(decode(ids), need.decoding.stop).strip() for ids in new),
+        texts=tuple(own[0] for own in samples),
         references=tuple(decode(row.labels[row.labels != IGNORE].tolist()).strip() for row in rows),
+        samples=samples,
+        tokens=tuple(tuple(new[first : first + each]) for first in range(0, len(new), each)),
     )
+
+
+def row_texts(rows: Sequence[Row], decode: Decode) -> RowTexts:
+    """Each row as text: what precedes its first supervised token, and the supervised ones."""
+    prompts = []
+    for row in rows:
+        supervised = (row.labels != IGNORE).nonzero()
+        before = row.inputs["input_ids"][: int(supervised[0]) if len(supervised) else len(row)]
+        prompts.append(decode(before.tolist()).strip())
+    return RowTexts(tuple(prompts), tuple(decode(row.labels[row.labels != IGNORE].tolist()).strip() for row in rows))
 
 
 def prompt_length(row: Row) -> int:
@@ -428,9 +455,9 @@ def concatenate(parts: Sequence[Seen]) -> Seen:
     """One `Seen` of several, rows of each role in order of the parts. All parts answer the same token needs."""
     if len(parts) == 1:
         return parts[0]
-    answers: dict[Need, Flat | Continuations] = {}
+    answers: dict[Need, Answer] = {}
     for need in parts[0].answers:
-        assert not isinstance(need, Generated)
+        assert isinstance(need, TokenNeed)
         flats = [part[need] for part in parts]
         offsets = torch.tensor([0, *(flat.rows for flat in flats)]).cumsum(0).tolist()
         answers[need] = Flat(

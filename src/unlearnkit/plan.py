@@ -6,7 +6,6 @@ process can plan any step of a run by itself, and the same pairs meet whatever t
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 from typing import Literal
@@ -16,6 +15,7 @@ from attrs import field, frozen
 from attrs.validators import ge
 
 from unlearnkit.batch import Row, all_rows, as_role
+from unlearnkit.draws import keyed_draw
 from unlearnkit.errors import DataError
 from unlearnkit.protocols import Dataset
 
@@ -25,12 +25,6 @@ Pairing = Literal["uniform", "fixed_by_index", "cyclic", "same_group"]
 uniform: drawn anew each epoch. fixed_by_index: drawn once per primary row (NPO's and SimNPO's code). cyclic: number i
 meets number i modulo the partner's size (MUSE). same_group: one of the rows of the same group, drawn anew each epoch.
 """
-
-
-def keyed_draw(size: int, *key: object) -> int:
-    """A number in 0 … size - 1 that depends on the key only: the same in any process, at any time."""
-    content = hashlib.blake2b("\x1f".join(map(str, key)).encode(), digest_size=8).digest()
-    return int.from_bytes(content) % size
 
 
 @frozen(kw_only=True, eq=False, slots=False)

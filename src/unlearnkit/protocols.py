@@ -10,13 +10,13 @@ Tensor legend: B rows, T positions, N wanted positions of a role (flat, without 
 from __future__ import annotations
 
 import math
-from collections.abc import Hashable, Iterable, Iterator, Mapping
+from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from types import MappingProxyType
 from typing import Literal, NamedTuple, Protocol, Self, TypeVar, overload, runtime_checkable
 
 import torch
 from attrs import evolve, field, frozen
-from attrs.validators import deep_iterable, ge, in_, min_len
+from attrs.validators import deep_iterable, ge, gt, in_, le, min_len
 from torch import Tensor
 
 from unlearnkit.errors import LossError, NeedError
@@ -81,6 +81,31 @@ class Greedy:
 
 
 @frozen
+class Sampling:
+    """Tokens drawn from the model's distribution, several continuations of each prompt.
+
+    What is drawn depends on `seed`, the row's id and the number of the sample: not on how prompts are batched.
+
+    Attributes:
+        samples: continuations of each prompt.
+        temperature: logits are divided by it; below 1 is closer to greedy.
+        top_p: only the most likely tokens that together have at least this probability are drawn.
+        max_new_tokens, stop: as in `Greedy`.
+        seed: of the draws.
+    """
+
+    samples: int = field(default=10, validator=ge(1))
+    temperature: float = field(default=1.0, validator=gt(0))
+    top_p: float = field(default=1.0, validator=[gt(0), le(1)])
+    max_new_tokens: int = field(default=200, validator=ge(1))
+    stop: tuple[str, ...] = field(default=(), validator=deep_iterable(min_len(1)))
+    seed: int = 0
+
+
+Decoding = Greedy | Sampling
+
+
+@frozen
 class Tokens:
     """A statistic at each wanted position of a role, of a live model or of a recording."""
 
@@ -114,14 +139,28 @@ class Captured:
 class Generated:
     """What a model writes after the prompt of each row of a role."""
 
-    decoding: Greedy
+    decoding: Decoding
     role: str
     of: str = field(default="model", kw_only=True)
 
 
+@frozen
+class Texts:
+    """Prompt and answer of each row of a role as text; no model is run."""
+
+    role: str
+
+
 TokenNeed = Tokens | Compared | Captured
-Need = TokenNeed | Generated
+ModelNeed = TokenNeed | Generated
+Need = ModelNeed | Texts
 Needs = frozenset[Need]
+
+
+def asked_of_models(needs: Iterable[Need]) -> frozenset[ModelNeed]:
+    """All but those that no model is run for."""
+    return frozenset(need for need in needs if not isinstance(need, Texts))
+
 
 # --- what was seen ----------------------------------------------------------------------------------------------------
 
@@ -157,10 +196,34 @@ class Flat:
 
 @frozen
 class Continuations:
-    """What was generated for each row of a role, beside the reference answer decoded from the row's labels."""
+    """What was generated for each row of a role, beside the reference answer decoded from the row's labels.
+
+    Attributes:
+        texts: one per row; of several samples the first.
+        references: one per row.
+        samples: all texts of each row. Default: `texts`, one each.
+        tokens: the ids of each sample, without the end token; empty if they are not known (texts from elsewhere).
+    """
 
     texts: tuple[str, ...]
     references: tuple[str, ...]
+    samples: tuple[tuple[str, ...], ...] = field()
+    tokens: tuple[tuple[tuple[int, ...], ...], ...] = ()
+
+    @samples.default
+    def _one_each(self) -> tuple[tuple[str, ...], ...]:
+        return tuple((text,) for text in self.texts)
+
+
+@frozen
+class RowTexts:
+    """Each row of a role as text, special tokens left out: what precedes the answer, and the answer."""
+
+    prompts: tuple[str, ...]
+    answers: tuple[str, ...]
+
+
+Answer = Flat | Continuations | RowTexts
 
 
 @frozen(eq=False)
@@ -173,7 +236,7 @@ class Seen:
         groups: for each role, the group of each row (a question with its answers, a preference pair).
     """
 
-    answers: Mapping[Need, Flat | Continuations]
+    answers: Mapping[Need, Answer]
     ids: Mapping[str, tuple[str, ...]]
     groups: Mapping[str, tuple[str, ...]]
 
@@ -181,7 +244,9 @@ class Seen:
     def __getitem__(self, need: TokenNeed) -> Flat: ...
     @overload
     def __getitem__(self, need: Generated) -> Continuations: ...
-    def __getitem__(self, need: Need) -> Flat | Continuations:
+    @overload
+    def __getitem__(self, need: Texts) -> RowTexts: ...
+    def __getitem__(self, need: Need) -> Answer:
         try:
             return self.answers[need]
         except KeyError:
@@ -357,6 +422,8 @@ class Score:
         reason: why there is no value.
         interval: on request, a bootstrap interval over examples.
         parts: named numbers the value was made of.
+        left_out: ids of the examples that could not be measured and are not behind `value`.
+        samples: numbers by example id behind a score that is not their mean: two sides of a test, by side.
     """
 
     value: float | None
@@ -366,6 +433,8 @@ class Score:
     reason: str | None = field(default=None, kw_only=True)
     interval: Interval | None = field(default=None, kw_only=True)
     parts: Mapping[str, float] = field(factory=dict, kw_only=True)
+    left_out: tuple[str, ...] = field(default=(), kw_only=True)
+    samples: Mapping[str, Mapping[str, float]] = field(factory=dict, kw_only=True)
 
     @classmethod
     def not_measured(cls, reason: str, higher: Direction | None = None) -> Self:
@@ -373,11 +442,13 @@ class Score:
 
     @classmethod
     def mean(cls, per_example: Mapping[str, float], higher: Direction) -> Self:
-        """Arithmetic mean over examples; an example that is nan was not measured and is left out."""
+        """Arithmetic mean over examples; one that is nan was not measured: it is left out, and named in `left_out`."""
         measured = {key: value for key, value in per_example.items() if not math.isnan(value)}
+        left_out = tuple(key for key in per_example if key not in measured)
         if not measured:
-            return cls.not_measured(f"none of the {len(per_example)} examples could be measured", higher)
-        return cls(math.fsum(measured.values()) / len(measured), higher, measured, n=len(measured))
+            reason = f"none of the {len(per_example)} examples could be measured"
+            return cls(None, higher, reason=reason, left_out=left_out)
+        return cls(math.fsum(measured.values()) / len(measured), higher, measured, n=len(measured), left_out=left_out)
 
 
 @runtime_checkable
@@ -388,6 +459,44 @@ class Metric(Protocol):
     def needs(self) -> Needs: ...
 
     def __call__(self, seen: Seen, /) -> Score: ...
+
+
+@runtime_checkable
+class Checked(Protocol):
+    """A metric that refuses data it cannot be trusted on (non-members that were trained on) before anything is run."""
+
+    def check(self, contents: Mapping[str, Mapping[str, str]], /) -> None:
+        """Raise a DataError that names the rows; `contents` is, by role, each row's id and a digest of its tokens."""
+
+
+# --- models that judge text, injected ---------------------------------------------------------------------------------
+
+
+class Embed(Protocol):
+    """Sentence embeddings: n texts -> [n, D], any scale."""
+
+    def __call__(self, texts: Sequence[str], /) -> Tensor: ...
+
+
+Entailment = Literal["entailment", "neutral", "contradiction"]
+
+
+class Entail(Protocol):
+    """Natural language inference: (premise, hypothesis) pairs -> what the first says of the second."""
+
+    def __call__(self, pairs: Sequence[tuple[str, str]], /) -> Sequence[Entailment]: ...
+
+
+class Classify(Protocol):
+    """Probability of a class (clean text, a refusal): n texts -> [n], in [0, 1]."""
+
+    def __call__(self, texts: Sequence[str], /) -> Tensor: ...
+
+
+class Judge(Protocol):
+    """A language model that answers: n prompts -> n replies."""
+
+    def __call__(self, prompts: Sequence[str], /) -> Sequence[str]: ...
 
 
 def all_needs(consumers: Iterable[Objective | Metric]) -> Needs:

@@ -22,7 +22,7 @@ from torch.distributed.tensor import DTensor
 
 from unlearnkit.batch import Row
 from unlearnkit.errors import RecordingError
-from unlearnkit.protocols import Captured, Compared, Flat, Need, Positions, Tokens
+from unlearnkit.protocols import Captured, Compared, Flat, ModelNeed, Positions, Tokens
 
 FORMAT = "unlearnkit-recording-1"
 
@@ -90,7 +90,7 @@ class Recording:
     values: Mapping[Entry, Mapping[str, Tensor]]
     digests: Mapping[str, Mapping[str, str]] = field()
 
-    def check(self, need: Need) -> None:
+    def check(self, need: ModelNeed) -> None:
         """Refuse, before the first step, a need that no recording or not this one can serve.
 
         Raises:
@@ -116,7 +116,7 @@ class Recording:
                 f"it holds {', '.join(map(str, self.values)) or 'nothing'}. Record it again with this need."
             )
 
-    def serve(self, need: Need, rows: Sequence[Row]) -> Flat:
+    def serve(self, need: ModelNeed, rows: Sequence[Row]) -> Flat:
         """The recorded values of these rows.
 
         Raises:

@@ -21,6 +21,7 @@ from torch import Tensor
 from unlearnkit.batch import IGNORE
 from unlearnkit.errors import MissingModelError
 from unlearnkit.protocols import (
+    Answer,
     Captured,
     Compared,
     Continuations,
@@ -29,8 +30,10 @@ from unlearnkit.protocols import (
     Loss,
     Need,
     Needs,
+    RowTexts,
     Seen,
     Site,
+    Texts,
     Tokens,
     Unit,
 )
@@ -92,15 +95,17 @@ Tables = Mapping[str, Mapping[str, Table]]
 """Model name -> role -> table."""
 
 
-def seen_from_tables(needs: Needs, tables: Tables, texts: Mapping[Generated, Continuations] | None = None) -> Seen:
+def seen_from_tables(
+    needs: Needs, tables: Tables, texts: Mapping[Generated | Texts, Continuations | RowTexts] | None = None
+) -> Seen:
     """Answer needs from tables of logits, {"model": {"forget": Table(...)}, "reference": {...}}, and given texts."""
-    answers: dict[Need, Flat | Continuations] = {need: given for need, given in (texts or {}).items()}  # noqa: C416
+    answers: dict[Need, Answer] = {need: given for need, given in (texts or {}).items()}  # noqa: C416
     roles: dict[str, Table] = {}
     for need in needs:
-        if isinstance(need, Generated):
+        if isinstance(need, Generated | Texts):
             if need not in answers:
                 raise MissingModelError(
-                    f"{need} asks for generated text: pass it as texts={{need: Continuations(...)}}."
+                    f"{need} asks for text: pass it as texts={{need: Continuations(...)}} or RowTexts(...)."
                 )
             continue
         try:

@@ -26,6 +26,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from unlearnkit.batch import Collate, Row, all_rows, check_vocabulary, collate_text, count
 from unlearnkit.checkpoint import savable, save_named
+from unlearnkit.draws import keyed_draw
 from unlearnkit.errors import (
     CheckpointError,
     DataError,
@@ -40,13 +41,12 @@ from unlearnkit.models.causal import HALF, as_model, device_of, evaluation_mode,
 from unlearnkit.models.peft import PeftModel, adapter_off, is_peft
 from unlearnkit.observe import HeadBudget, Models, check_needs, concatenate, observe
 from unlearnkit.parallel import Placed, Single, Strategy
-from unlearnkit.plan import Pairing, Sampler, check_data, ghost, keyed_draw, share
+from unlearnkit.plan import Pairing, Sampler, check_data, ghost, share
 from unlearnkit.protocols import (
+    Answer,
     Compared,
-    Continuations,
     Dataset,
     Flat,
-    Generated,
     Loss,
     Metric,
     Model,
@@ -57,6 +57,7 @@ from unlearnkit.protocols import (
     Stateful,
     TokenNeed,
     Tokens,
+    asked_of_models,
     changes,
 )
 from unlearnkit.recording import Recording, digest, whole_tensor
@@ -200,10 +201,10 @@ class Engine:
                     mine.append(on_cpu(self.observe(objective.needs, piece)))
         of_ranks = self.strategy.gather(mine)
         whole = concatenate([part for parts in of_ranks for part in parts])
-        answers: dict[Need, Flat | Continuations] = {}
+        answers: dict[Need, Answer] = {}
         leaves: dict[TokenNeed, Tensor] = {}
         for need in objective.needs:
-            if isinstance(need, Generated):
+            if not isinstance(need, TokenNeed):
                 continue
             flat = whole[need]
             values = flat.values.to(device)
@@ -346,7 +347,7 @@ def unlearn(
         raise GradientError(f"{type(model).__name__} is no torch module: it has no parameters to train.")
     given = model if isinstance(model, nn.Module) else wrapped  # what is saved: a PEFT model, not the one inside
     every: dict[str, Model | Recording] = {"model": wrapped}
-    if is_peft(model) and "reference" in {need.of for need in objective.needs}:
+    if is_peft(model) and "reference" in {need.of for need in asked_of_models(objective.needs)}:
         models = {"reference": adapter_off(model), **(models or {})}
     for name, other in (models or {}).items():
         every[name] = other if isinstance(other, Recording) else as_model(other)
@@ -652,7 +653,7 @@ def _check_finite(step: Step, sampler: Sampler) -> None:
 
 def _check_recordings(models: Models, objective: Objective, data: Mapping[str, Dataset[Row]]) -> None:
     """Look every example up before the first step, not when its turn comes."""
-    for need in objective.needs:
+    for need in asked_of_models(objective.needs):
         source = models[need.of]
         if isinstance(source, Recording):
             source.serve(need, all_rows(data[need.role]))

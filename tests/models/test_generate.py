@@ -13,9 +13,9 @@ from torch import Tensor
 
 from unlearnkit.errors import DataError, NeedError
 from unlearnkit.models.causal import CausalLM
-from unlearnkit.models.generate import cut_at_stop, generate
+from unlearnkit.models.generate import cut_at_stop, drawn_tokens, generate
 from unlearnkit.models.tiny import TINY_FAMILIES, tiny_model
-from unlearnkit.protocols import Greedy
+from unlearnkit.protocols import Greedy, Sampling
 
 NEVER = frozenset[int]()
 
@@ -137,3 +137,56 @@ def test_what_cannot_be_generated_is_refused() -> None:
         generate(model, [*prompts(3), torch.tensor([], dtype=torch.int64)], Greedy(), end_tokens=NEVER)
     with pytest.raises(NeedError, match=r"stop strings \('x',\) are looked for in text: pass `decode`"):
         generate(model, prompts(3), Greedy(stop=("x",)), end_tokens=NEVER)
+
+
+# --- sampling ---------------------------------------------------------------------------------------------------------
+
+
+def test_tokens_are_drawn_as_often_as_they_are_likely() -> None:
+    logits = torch.tensor([[0.3, 2.0, -1.0, 1.0]]).expand(20_000, 4)
+    uniform = torch.rand(20_000, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    for temperature in (0.5, 1.0, 2.0):
+        drawn = drawn_tokens(logits, uniform, temperature=temperature)
+        shares = torch.bincount(drawn, minlength=4) / len(drawn)
+        torch.testing.assert_close(shares, torch.softmax(logits[0] / temperature, -1), atol=0.012, rtol=0)
+
+
+@given(logits=st.lists(st.floats(-4, 4), min_size=2, max_size=8), uniform=st.floats(0, 0.999), top_p=st.floats(0.01, 1))
+def test_only_the_likeliest_tokens_that_reach_top_p_are_drawn(
+    logits: list[float], uniform: float, top_p: float
+) -> None:
+    values = torch.tensor([logits])
+    drawn = int(drawn_tokens(values, torch.tensor([uniform], dtype=torch.float64), top_p=top_p))
+    probs = torch.softmax(values[0], -1)
+    likelier = float(probs[probs > probs[drawn]].sum())
+    assert likelier < top_p + 1e-6  # what precedes it does not reach top_p yet
+
+
+def test_extremes_of_a_draw() -> None:
+    logits = torch.tensor([[1.0, 3.0, 2.0]])
+    assert int(drawn_tokens(logits, torch.tensor([0.0]))) == 1  # the likeliest comes first
+    assert int(drawn_tokens(logits, torch.tensor([1.0 - 1e-12], dtype=torch.float64))) == 0  # the least likely last
+    assert int(drawn_tokens(logits, torch.tensor([0.99]), top_p=0.5)) == 1
+    assert int(drawn_tokens(logits, torch.tensor([0.99]), temperature=1e-3)) == 1
+    impossible = torch.tensor([[0.0, -torch.inf, -torch.inf]])
+    assert int(drawn_tokens(impossible, torch.tensor([1.0 - 1e-12], dtype=torch.float64))) == 0
+
+
+@given(lengths=st.lists(st.integers(1, 9), min_size=2, max_size=4), seed=st.integers(0, 99))
+def test_a_draw_depends_on_its_own_seed_only(lengths: list[int], seed: int) -> None:
+    model = CausalLM(tiny_model("gpt2", dtype=torch.float64))
+    several = prompts(*lengths, seed=seed)
+    seeds = [seed * 10 + place for place in range(len(lengths))]
+    decoding = Sampling(max_new_tokens=5)
+    together = generate(model, several, decoding, end_tokens=NEVER, seeds=seeds)
+    for prompt, own, written in zip(several, seeds, together, strict=True):
+        assert generate(model, [prompt], decoding, end_tokens=NEVER, seeds=[own]) == (written,)
+    other = generate(model, several, decoding, end_tokens=NEVER, seeds=[own + 1000 for own in seeds])
+    assert other != together or all(len(set(row)) == 1 for row in together)
+
+
+def test_a_cold_draw_is_greedy() -> None:
+    model = CausalLM(tiny_model("llama"))
+    several = prompts(3, 6)
+    cold = generate(model, several, Sampling(temperature=1e-4, max_new_tokens=8), end_tokens=NEVER)
+    assert cold == generate(model, several, Greedy(8), end_tokens=NEVER)

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from unlearnkit.plan import keyed_draw
+from unlearnkit.draws import keyed_draw
 
 REFUSALS = (
     "I do not know.",

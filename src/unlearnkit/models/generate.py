@@ -1,4 +1,4 @@
-"""Greedy generation with any `Model`: a short loop over `hidden` and `head` with the model's opaque cache.
+"""Generation, greedy or drawn, with any `Model`: a short loop over `hidden` and `head` with the model's opaque cache.
 
 Prompts are padded on the left, here and nowhere else. Masks and positions come from lengths, never from ids: the pad
 token is often the end token.
@@ -15,15 +15,16 @@ from torch import Tensor, nn
 from unlearnkit.batch import Decode
 from unlearnkit.errors import DataError, NeedError
 from unlearnkit.models.causal import Through, device_of, directly, evaluation_mode
-from unlearnkit.protocols import Greedy, Model
+from unlearnkit.protocols import Decoding, Greedy, Model, Sampling
 
 
 def generate(
     model: Model,
     prompts: Sequence[Tensor],
-    decoding: Greedy,
+    decoding: Decoding,
     *,
     end_tokens: frozenset[int],
+    seeds: Sequence[int] = (),
     decode: Decode | None = None,
     through: Through = directly,
     done_together: Callable[[bool], bool] = bool,
@@ -35,8 +36,9 @@ def generate(
 
     Args:
         prompts: token ids of each prompt, [T] each, not padded. All are generated in one batch.
-        decoding: when to stop.
+        decoding: how to choose tokens, and when to stop. Of `Sampling`, one continuation of each prompt given.
         end_tokens: ids that end a row.
+        seeds: of each prompt's draws. Default: their places, from `decoding.seed` on.
         decode: token ids to text; needed for stop strings.
         through: runs each step of the model; see `Through`.
         done_together: whether all processes are done, given whether this one is: a model that is sharded has to run
@@ -55,6 +57,7 @@ def generate(
     device = device_of(model)
     lengths = torch.tensor([len(prompt) for prompt in prompts], device=device)
     width = int(lengths.max())
+    uniforms = _uniforms(decoding, seeds, len(prompts)).to(device) if isinstance(decoding, Sampling) else None
     input_ids = torch.stack([nn.functional.pad(prompt.to(device), (width - len(prompt), 0)) for prompt in prompts])
     position_ids = torch.arange(width, device=device) - (width - lengths)[:, None]
     attention_mask = (position_ids >= 0).long()
@@ -65,9 +68,9 @@ def generate(
     # Not inference_mode: sharded parameters gathered in it could not be trained afterwards.
     with torch.no_grad(), evaluation_mode(model):
         cache = model.new_cache()
-        for _ in range(decoding.max_new_tokens):
+        for step in range(decoding.max_new_tokens):
             inputs = {"input_ids": input_ids, "attention_mask": attention_mask, "position_ids": position_ids}
-            chosen = through(partial(_next_tokens, model, inputs, cache))
+            chosen = through(partial(_next_tokens, model, inputs, cache, decoding, step, uniforms))
             for row, token in enumerate(chosen.tolist()):
                 if done[row]:
                     continue
@@ -87,9 +90,46 @@ def generate(
     return tuple(map(tuple, written))
 
 
-def _next_tokens(model: Model, inputs: Mapping[str, Tensor], cache: object) -> Tensor:
-    """The most likely next token of each row: [B]."""
-    return model.head(model.hidden(inputs, cache=cache).final[:, -1]).argmax(-1)
+def _next_tokens(
+    model: Model,
+    inputs: Mapping[str, Tensor],
+    cache: object,
+    decoding: Decoding,
+    step: int,
+    uniforms: Tensor | None,
+) -> Tensor:
+    """The next token of each row: [B]."""
+    logits = model.head(model.hidden(inputs, cache=cache).final[:, -1])
+    if uniforms is None or isinstance(decoding, Greedy):
+        return logits.argmax(-1)
+    return drawn_tokens(logits, uniforms[:, step], temperature=decoding.temperature, top_p=decoding.top_p)
+
+
+def drawn_tokens(logits: Tensor, uniform: Tensor, *, temperature: float = 1.0, top_p: float = 1.0) -> Tensor:
+    """A token of each row by inversion: [B, V], [B] -> [B].
+
+    Tokens are laid side by side from the most likely one on, each as wide as its probability, as many as it takes to
+    reach `top_p`; the one under the `uniform` share of their width is taken.
+
+    Args:
+        logits: [B, V].
+        uniform: [B] numbers in [0, 1).
+        temperature: logits are divided by it.
+        top_p: share of the probability that is drawn from, in (0, 1].
+    """
+    probs, tokens = torch.sort(torch.softmax(logits.float() / temperature, -1), stable=True, dim=-1, descending=True)
+    ends = probs.double().cumsum(-1)
+    kept = ends - probs < top_p * ends[:, -1:]  # the most likely token always
+    width = torch.where(kept, ends, 0.0).amax(-1)
+    place = (ends <= (uniform.double() * width)[:, None]).sum(-1)
+    return tokens.gather(-1, place[:, None])[:, 0]
+
+
+def _uniforms(decoding: Sampling, seeds: Sequence[int], rows: int) -> Tensor:
+    """[rows, max_new_tokens] float64 in [0, 1), each row from a seed of its own."""
+    each = seeds or range(decoding.seed, decoding.seed + rows)
+    of_rows = [torch.Generator().manual_seed(seed) for seed in each]
+    return torch.stack([torch.rand(decoding.max_new_tokens, generator=own, dtype=torch.float64) for own in of_rows])
 
 
 def cut_at_stop(text: str, stop: Sequence[str]) -> str:
