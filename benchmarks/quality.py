@@ -33,7 +33,6 @@ from unlearnkit.experiment import (
     Result,
     Settings,
     build_stage,
-    cache_folder,
     controls,
     header,
     line,
@@ -41,6 +40,7 @@ from unlearnkit.experiment import (
     run_uld,
     shown,
 )
+from unlearnkit.oracle import cache_folder
 from unlearnkit.progress import Bars
 from unlearnkit.report import Report
 

@@ -339,7 +339,7 @@ def test_nothing_is_served_for_anything_else(change: str, tokenizer: PreTrainedT
 def test_a_torn_file_is_done_again(tokenizer: PreTrainedTokenizerBase, tmp_path: Path) -> None:
     model = CausalLM(tiny_model("llama", vocabulary=len(tokenizer)))
     data = {"forget": questions(tokenizer)}
-    metrics = {"p": Probability("forget"), "r": Rouge("forget", Greedy(4))}
+    metrics: dict[str, Metric] = {"p": Probability("forget"), "r": Rouge("forget", Greedy(4))}
     whole = evaluate({"model": model}, metrics, data, tokenizer=tokenizer, resume=tmp_path)
     for path in tmp_path.iterdir():
         path.write_bytes(path.read_bytes()[:20])

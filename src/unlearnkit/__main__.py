@@ -39,7 +39,6 @@ from unlearnkit.experiment import (
     Budget,
     Settings,
     build_stage,
-    cache_folder,
     controls,
     header,
     line,
@@ -49,6 +48,7 @@ from unlearnkit.memory import planned
 from unlearnkit.metrics import ExactMemorization, ExtractionStrength, Probability, Rouge
 from unlearnkit.models.causal import CausalLM
 from unlearnkit.observe import prompt_length
+from unlearnkit.oracle import cache_folder
 from unlearnkit.parallel import Single, Strategy, launched
 from unlearnkit.progress import Bars
 from unlearnkit.protocols import Greedy, Metric, Tokens, asked_of_models

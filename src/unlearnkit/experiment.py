@@ -8,18 +8,14 @@ Trained models are kept on disk by a hash of what they were made from and with.
 from __future__ import annotations
 
 import copy
-import hashlib
-import json
-import os
 import time
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from importlib.metadata import version
 from pathlib import Path
 
 import torch
-from attrs import asdict, evolve, field, frozen
+from attrs import evolve, field, frozen
 from attrs.validators import ge
 from transformers import (
     LlamaConfig,
@@ -27,16 +23,14 @@ from transformers import (
     PreTrainedModel,
     PreTrainedTokenizerBase,
     get_constant_schedule_with_warmup,
-    get_linear_schedule_with_warmup,
 )
 
 from unlearnkit.batch import PlainTemplate, Row, tokenize
-from unlearnkit.checkpoint import load_model, save_model
 from unlearnkit.data.fictitious import FictitiousWorld, Percent, Question, build_tokenizer, build_world
 from unlearnkit.data.refusals import draw_refusal
 from unlearnkit.decoding.uld import LogitDifference
-from unlearnkit.errors import CheckpointError, UnlearningWarning
-from unlearnkit.evaluate import Progress, evaluate, record
+from unlearnkit.errors import UnlearningWarning
+from unlearnkit.evaluate import Progress, evaluate
 from unlearnkit.metrics.suite import tofu_metrics
 from unlearnkit.models.anatomy import anatomy
 from unlearnkit.objectives.cross_entropy import CrossEntropy
@@ -44,8 +38,8 @@ from unlearnkit.objectives.npo import NPO
 from unlearnkit.objectives.retain_kl import RetainKL
 from unlearnkit.objectives.rmu import RMU
 from unlearnkit.objectives.uniform_kl import UniformKL
+from unlearnkit.oracle import Training, fine_tuned, oracle_log
 from unlearnkit.protocols import Metric, Model, all_needs
-from unlearnkit.provenance import data_hash, tokenizer_hash
 from unlearnkit.recipes import RECIPES, Recipe, rmu_layer
 from unlearnkit.recording import Recording
 from unlearnkit.report import Report
@@ -77,6 +71,19 @@ class Settings:
     batch_size: int = 32
     learning_rate: float = 5e-3
     evaluated_retain: int = 50
+
+    @property
+    def training(self) -> Training:
+        """How original and oracle are trained."""
+        return Training(
+            epochs=self.epochs,
+            batch_size=self.batch_size,
+            learning_rate=self.learning_rate,
+            warmup=0.1,
+            betas=(0.9, 0.98),
+            weight_decay=0.0,
+            seed=self.seed,
+        )
 
 
 @frozen(kw_only=True)
@@ -131,9 +138,6 @@ class Result:
     path: Mapping[int, Report] = field(factory=dict)
 
 
-TRAINING = 1
-"""Counted up when the way original and oracle are trained changes, so that models on disk are made again."""
-
 HERE: Mapping[str, Recipe] = {
     **RECIPES,
     # NPO compares sums over an answer. Answers have some 9 tokens here and 50 in TOFU, where beta is 0.1: the same pull
@@ -151,13 +155,6 @@ HERE: Mapping[str, Recipe] = {
     ),
 }
 """The recipes as they are run on the fictitious world; what is not mentioned has the literature's numbers."""
-
-
-def cache_folder() -> Path:
-    """Where trained models are kept: `UNLEARNKIT_CACHE`, or `unlearnkit` in the user's cache folder."""
-    if given := os.environ.get("UNLEARNKIT_CACHE"):
-        return Path(given)
-    return Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "unlearnkit"
 
 
 def _silent(_: str, __: int, ___: int) -> None:
@@ -179,7 +176,7 @@ def build_stage(settings: Settings, *, cache: Path, progress: Progress = _silent
         trained.append(_trained(name, settings, tokenizer, training, cache, progress))
     original, oracle = trained
     metrics = tofu_metrics(max_new_tokens=16)
-    log = record(oracle, all_needs(metrics.values()), rows, of="oracle")
+    log = oracle_log(oracle, all_needs(metrics.values()), rows, cache=cache)
     return Stage(settings, world, tokenizer, rows, original, oracle, log, metrics)
 
 
@@ -263,45 +260,15 @@ def _trained(
         eos_token_id=tokenizer.eos_token_id,
         pad_token_id=tokenizer.pad_token_id,
     )
-    made_with = {package: version(package) for package in ("unlearnkit", "torch", "transformers")}
-    ingredients = json.dumps(
-        [TRAINING, asdict(settings), config.to_dict(), data_hash(rows), tokenizer_hash(tokenizer), made_with]
-    )
-    folder = cache / "fictitious" / hashlib.sha256(ingredients.encode()).hexdigest()[:24]
-    if folder.is_dir():
-        try:
-            model, _ = load_model(folder)
-            model.eval()
-            return model
-        except CheckpointError as broken:
-            warnings.warn(f"a trained model on disk is not usable and is made again: {broken}", stacklevel=2)
-            for path in folder.iterdir():
-                path.unlink()
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(settings.seed)  # torch.manual_seed would reach other devices too
-        model = LlamaForCausalLM(config)
-    optimizer = torch.optim.AdamW(model.parameters(), lr=settings.learning_rate, betas=(0.9, 0.98), weight_decay=0.0)
-    steps = settings.epochs * -(-len(rows) // settings.batch_size)
-    scheduler = get_linear_schedule_with_warmup(optimizer, steps // 10, steps)
+        start = LlamaForCausalLM(config)
+    steps = settings.training.steps(len(rows))
 
     def show(step: Step) -> None:
         progress(f"training the {name}", step.number + 1, steps)
 
-    unlearn(
-        model,
-        CrossEntropy("train"),
-        {"train": rows},
-        optimizer=optimizer,
-        scheduler=scheduler,
-        steps=steps,
-        batch_size=settings.batch_size,
-        clip=1.0,
-        seed=settings.seed,
-        on_step=show,
-    )
-    save_model(folder, model, tokenizer)
-    model.eval()
-    return model
+    return fine_tuned(start, rows, settings.training, tokenizer=tokenizer, cache=cache, on_step=show)
 
 
 def measure(stage: Stage, model: Model | PreTrainedModel) -> Report:
