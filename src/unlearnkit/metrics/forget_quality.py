@@ -29,6 +29,7 @@ from typing import NamedTuple
 from attrs import evolve, field, frozen
 from scipy import stats
 
+from unlearnkit.errors import DataError
 from unlearnkit.metrics.truth_ratio import TruthRatio
 from unlearnkit.protocols import Needs, Score, Seen
 
@@ -88,18 +89,35 @@ class ForgetQuality:
         return self.truth_ratio.needs | self.oracle_truth_ratio.needs
 
     def __call__(self, seen: Seen) -> Score:
-        model = _measured(self.truth_ratio.log_ratios(seen))
-        oracle = _measured(self.oracle_truth_ratio.log_ratios(seen))
-        if not model or not oracle:
-            return Score.not_measured(
-                f"the truth ratio could be measured on {len(model)} questions of the model and {len(oracle)} of the "
-                f"oracle {self.oracle!r}",
-                "forgetting",
-            )
-        test = ks_test(model, oracle)
-        log10_p = math.log10(max(test.p_value, math.ulp(0.0)))
-        return Score(test.p_value, "forgetting", n=len(model), parts={"statistic": test.statistic, "log10_p": log10_p})
+        return forget_quality_of_samples(self.truth_ratio.log_ratios(seen), self.oracle_truth_ratio.log_ratios(seen))
 
 
-def _measured(log_ratios: Mapping[str, float]) -> list[float]:
-    return [value for value in log_ratios.values() if not math.isnan(value)]
+def forget_quality_of_samples(model: Mapping[str, float], oracle: Mapping[str, float]) -> Score:
+    """Forget quality of truth ratios (or any increasing function of them) by question; nan was not measured.
+
+    Raises:
+        DataError: the questions differ; names some.
+    """
+    if apart := sorted(model.keys() ^ oracle.keys()):
+        raise DataError(
+            f"the truth ratios are of different questions: {len(apart)} are in one of the two only, {apart[0]!r} among "
+            f"them ({len(model)} of the model, {len(oracle)} of the oracle). Forget quality falls by orders of magnitude "
+            "with the number of questions: measure both models on the same ones."
+        )
+    ours, theirs = (
+        {name: value for name, value in ratios.items() if not math.isnan(value)} for ratios in (model, oracle)
+    )
+    if not ours or not theirs:
+        return Score.not_measured(
+            f"the truth ratio could be measured on {len(ours)} questions of the model and {len(theirs)} of the oracle",
+            "forgetting",
+        )
+    test = ks_test(list(ours.values()), list(theirs.values()))
+    return Score(
+        test.p_value,
+        "forgetting",
+        n=len(ours),
+        parts={"statistic": test.statistic, "log10_p": math.log10(max(test.p_value, math.ulp(0.0)))},
+        left_out=tuple(name for name in model if name not in ours),
+        samples={"model": ours, "oracle": theirs},
+    )

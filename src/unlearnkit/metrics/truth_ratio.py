@@ -22,10 +22,11 @@ all scores as they are.
 
 from __future__ import annotations
 
+import math
 from typing import Literal, get_args
 
 import torch
-from attrs import field, frozen
+from attrs import evolve, field, frozen
 from attrs.validators import in_
 from torch import Tensor
 
@@ -70,7 +71,7 @@ def truth_score(log_ratio: Tensor, *, aggregator: Aggregator) -> Tensor:
 
 @frozen
 class TruthRatio:
-    """Mean `truth_score` over questions.
+    """Mean `truth_score` over questions. Samples: "truth_ratio", wrong / correct, of each question.
 
     Higher "closer_to_1_better": better forgotten. Higher "true_better" or "prob_mean": the model knows more.
 
@@ -123,7 +124,13 @@ class TruthRatio:
     def __call__(self, seen: Seen) -> Score:
         log_ratios = self.log_ratios(seen)
         each = truth_score(torch.tensor(list(log_ratios.values()), dtype=torch.float64), aggregator=self.aggregator)
-        return Score.mean(
+        score = Score.mean(
             dict(zip(log_ratios, each.tolist(), strict=True)),
             "forgetting" if self.aggregator == "closer_to_1_better" else "knowledge",
         )
+        ratios = {question: _exp(log_ratios[question]) for question in score.per_example}
+        return evolve(score, samples={"truth_ratio": ratios})
+
+
+def _exp(value: float) -> float:
+    return math.exp(value) if value < 700 else math.inf
