@@ -19,6 +19,7 @@ from unlearnkit.catalog import CATALOG
 from unlearnkit.checkpoint import RECORD, save_model
 from unlearnkit.data.fictitious import build_tokenizer, build_world
 from unlearnkit.models.tiny import tiny_model
+from unlearnkit.open_unlearning import read_logs
 from unlearnkit.recipes import RECIPES
 from unlearnkit.report import load_report
 
@@ -227,3 +228,89 @@ def test_list_names_everything(capsys: pytest.CaptureFixture[str]) -> None:
     printed = capsys.readouterr().out
     for entry in CATALOG:
         assert entry.where in printed
+
+
+# --- the auditor's way: an oracle, its log, the whole suite, and a page -------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def tofu_like(folder: Path) -> list[str]:
+    """Files with other answers in TOFU's fields, and the options that name them."""
+    world = build_world()
+    options = []
+    sets = {
+        "forget": world.forget(1),
+        "retain": world.retain(1)[:8],
+        "holdout": world.holdout[:5],
+        "real-authors": world.real_authors[:4],
+        "world-facts": world.world_facts[:4],
+    }
+    for role, questions in sets.items():
+        path = folder / f"tofu-{role}.json"
+        lines = (
+            json.dumps(
+                {
+                    "question": q.question,
+                    "answer": q.answer,
+                    "paraphrased_answer": q.paraphrased_answer,
+                    "perturbed_answer": list(q.perturbed_answers),
+                }
+            )
+            for q in questions
+        )
+        path.write_text("\n".join(lines))
+        options += [f"--{role}", str(path)]
+    return options
+
+
+def test_an_oracle_its_log_the_suite_and_a_page(
+    folder: Path, tofu_like: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    model, log = ["--model", str(folder / "model"), "--device", "cpu"], tmp_path / "oracle.safetensors"
+    teach = ["oracle", *model, *tofu_like, "--epochs", "2", "--batch-size", "4", "--learning-rate", "1e-3"]
+    assert main([*teach, "--cache", str(tmp_path / "cache"), "--out", str(log)]) == 0
+    assert str(log) in capsys.readouterr().out
+    out = {kind: tmp_path / f"report.{kind}" for kind in ("json", "html")}
+    measure = ["evaluate", *model, *tofu_like, "--oracle", str(log), "--generate", "4"]
+    theirs = ["--open-unlearning", str(tmp_path / "theirs"), "--resume", str(tmp_path / "kept")]
+    assert main([*measure, *theirs, "--out", str(out["json"])]) == 0
+    report = load_report(out["json"])
+    assert {name: score.reason for name, score in report.scores.items() if score.value is None} == {}
+    assert {"forget_quality", "privleak", "privacy", "model_utility", "memorization"} <= report.scores.keys()
+    assert read_logs(tmp_path / "theirs")["forget_quality"].value == report["forget_quality"].value
+    assert main([*measure, *theirs, "--out", str(out["html"])]) == 0
+    assert out["html"].read_text().count("<svg") == 7  # forget against utility, truth ratios, five attacks
+    page = tmp_path / "page.html"
+    named = [f"ours={out['json']}", f"theirs={tmp_path / 'theirs'}"]
+    assert main(["report", *named, "--out", str(page)]) == 0
+    assert "theirs, AUC" in page.read_text()
+
+
+def test_without_oracle_and_holdout_the_rest_is_measured_and_the_missing_named(
+    folder: Path, tofu_like: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = ["evaluate", "--model", str(folder / "model"), "--device", "cpu", *tofu_like[:4], "--generate", "2"]
+    assert main(command) == 0
+    printed = capsys.readouterr().out
+    assert "| forget_quality | not measured: no model or recording named oracle" in printed
+    assert "| mia_loss | not measured: no data set holdout" in printed
+    assert "| model_utility | not measured: no data set real_authors" in printed
+    assert re.search(r"\| forget_truth_ratio \| 0\.\d+", printed)
+
+
+def test_an_oracle_that_would_see_the_forget_set_is_refused(
+    folder: Path, tofu_like: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = ["oracle", "--model", str(folder / "model"), "--device", "cpu", *tofu_like]
+    train = ["--train", tofu_like[3], tofu_like[1], "--cache", str(tmp_path / "cache")]
+    assert main([*command, *train]) == 2
+    assert "rows of 'forget' hold the same tokens as rows that were trained on" in capsys.readouterr().err
+    assert not (tmp_path / "cache").exists()
+    assert main(["oracle", "--model", str(folder / "model"), "--device", "cpu", *tofu_like[:2]]) == 2
+    assert "Pass --retain (or --train) and --forget" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("given", ["report.json", "=report.json"])
+def test_a_report_without_a_name_is_refused(given: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["report", given, "--out", str(tmp_path / "page.html")]) == 2
+    assert "is not NAME=FILE" in capsys.readouterr().err

@@ -16,7 +16,8 @@ import torch
 import unlearnkit
 
 ROOT = Path(unlearnkit.__path__[0])
-FILES = sorted([*(ROOT / "objectives").glob("*.py"), *(ROOT / "metrics").glob("*.py"), ROOT / "statistics.py"])
+FOLDERS = ("objectives", "metrics", "scorers", "edits", "decoding", "procedures")
+FILES = sorted([*(path for folder in FOLDERS for path in (ROOT / folder).glob("*.py")), ROOT / "statistics.py"])
 
 
 def functions(file: Path) -> dict[str, ast.FunctionDef]:

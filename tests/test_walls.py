@@ -63,6 +63,16 @@ def test_methods_and_metrics_import_only_what_lies_below_them(path: Path) -> Non
     assert own_imports(path) <= FOUNDATION | {path.parent.name}
 
 
+@pytest.mark.parametrize("path", files("scorers"))
+def test_scorers_stand_on_metrics(path: Path) -> None:
+    assert own_imports(path) <= FOUNDATION | {"metrics", "scorers"}
+
+
+@pytest.mark.parametrize("path", files("edits"))
+def test_edits_know_models_and_no_engine(path: Path) -> None:
+    assert own_imports(path) <= MODELS | {"edits"}
+
+
 @pytest.mark.parametrize("path", files("objectives"))
 def test_an_objective_needs_torch_and_attrs_only(path: Path) -> None:
     packages = {name.split(".")[0] for name in imports(path)}
@@ -121,7 +131,9 @@ def test_training_stands_on_the_core_and_on_nothing_beside_it() -> None:
     assert own_imports(ROOT / "train.py") <= BELOW.keys() - {"testing", "catalog"} | {"models"}
 
 
-@pytest.mark.parametrize("path", files("", "objectives", "metrics", "decoding", "models", "data"))
+@pytest.mark.parametrize(
+    "path", files("", "objectives", "metrics", "scorers", "procedures", "edits", "decoding", "models", "data")
+)
 def test_few_know_that_there_are_other_processes(path: Path) -> None:
     spoken = {name for name in imports(path) if f"{name}.".startswith("torch.distributed.")}
     if path.stem in SHARDS:

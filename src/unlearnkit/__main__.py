@@ -2,10 +2,12 @@
 
 python -m unlearnkit demo       the fictitious world in a minute: three methods beside the retrained oracle
 python -m unlearnkit unlearn    a model and JSONL files in, an unlearned Hugging Face folder and a run record out
-python -m unlearnkit evaluate   metrics of a model on JSONL files
+python -m unlearnkit oracle     train the model that never saw the forget set, and keep its log for comparisons
+python -m unlearnkit evaluate   metrics of a model on JSONL files, beside the oracle's log if there is one
+python -m unlearnkit report     one HTML page from the reports of several models
 python -m unlearnkit list       what is implemented
 
-Under torchrun, `unlearn` and `evaluate` share their work among the processes (FSDP); the first one speaks and writes.
+Under torchrun, `unlearn`, `oracle` and `evaluate` share their work among the processes (FSDP); the first one speaks and writes.
 """
 
 from __future__ import annotations
@@ -29,10 +31,10 @@ from transformers.utils.logging import disable_progress_bar
 from unlearnkit.batch import PlainTemplate, Row, Template, check_tokenizer, template_of
 from unlearnkit.catalog import CATALOG
 from unlearnkit.checkpoint import check_output, load_model, save_model
-from unlearnkit.data.jsonl import read_jsonl
+from unlearnkit.data.jsonl import fields_of, read_jsonl
 from unlearnkit.data.refusals import draw_refusal
 from unlearnkit.errors import CheckpointError, DataError, Preempted, UnlearnkitError
-from unlearnkit.evaluate import evaluate, record
+from unlearnkit.evaluate import content_of, evaluate, record
 from unlearnkit.experiment import (
     HERE,
     TITLE,
@@ -45,17 +47,20 @@ from unlearnkit.experiment import (
     run_recipe,
 )
 from unlearnkit.memory import planned
-from unlearnkit.metrics import ExactMemorization, ExtractionStrength, Probability, Rouge
+from unlearnkit.metrics import ExactMemorization, ExtractionStrength, Probability, Rouge, tofu_metrics
+from unlearnkit.metrics.membership import refuse_trained_on
 from unlearnkit.models.causal import CausalLM
 from unlearnkit.observe import prompt_length
-from unlearnkit.oracle import cache_folder
+from unlearnkit.open_unlearning import read_logs, write_logs
+from unlearnkit.oracle import Training, cache_folder, fine_tuned, oracle_log, oracle_log_path
 from unlearnkit.parallel import Single, Strategy, launched
 from unlearnkit.progress import Bars
-from unlearnkit.protocols import Greedy, Metric, Tokens, asked_of_models
+from unlearnkit.protocols import Greedy, Metric, Tokens, all_needs, asked_of_models
 from unlearnkit.provenance import run_record
 from unlearnkit.recipes import RECIPES, recipe
 from unlearnkit.recording import Recording, fingerprint
-from unlearnkit.report import save_report
+from unlearnkit.report import Report, load_report, save_report
+from unlearnkit.report_page import save_page
 from unlearnkit.resume import Checkpoints
 from unlearnkit.train import Step, unlearn
 
@@ -75,11 +80,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 _demo(options)
             case "list":
                 _list()
+            case "report":
+                _report(options)
             case _:
                 strategy = launched()
                 if strategy.rank > 0:
                     warnings.showwarning = _ignore_warning  # they all meet the same
-                {"unlearn": _unlearn, "evaluate": _evaluate}[options.command](options, strategy)
+                {"unlearn": _unlearn, "oracle": _oracle, "evaluate": _evaluate}[options.command](options, strategy)
     except UnlearnkitError as refused:
         who = "unlearnkit" if strategy.rank == 0 else f"unlearnkit, rank {strategy.rank}"
         print(f"{who}: {refused}", file=sys.stderr)
@@ -131,16 +138,52 @@ def _parser() -> argparse.ArgumentParser:
         "--checkpoint-every", type=positive, metavar="N", help="steps between two saved states (default: 100)"
     )
 
+    teach = commands.add_parser(
+        "oracle", help="train the model that never saw the forget set, the way the original was trained, and its log"
+    )
+    _add_model(teach)
+    _add_data(teach)
+    teach.add_argument("--train", type=Path, nargs="+", metavar="FILE", help="what it is taught (default: --retain)")
+    recipe_of_original = Training()
+    teach.add_argument("--epochs", type=positive, default=recipe_of_original.epochs)
+    teach.add_argument("--batch-size", type=positive, default=recipe_of_original.batch_size)
+    teach.add_argument("--learning-rate", type=float, default=recipe_of_original.learning_rate)
+    teach.add_argument("--weight-decay", type=float, default=recipe_of_original.weight_decay)
+    teach.add_argument("--warmup", type=float, default=recipe_of_original.warmup, help="share of the steps")
+    teach.add_argument("--seed", type=int, default=recipe_of_original.seed)
+    teach.add_argument("--max-tokens", type=positive, default=4096, help="padded tokens per micro-batch")
+    teach.add_argument("--cache", type=Path, default=cache_folder(), help="where models and logs are kept")
+    teach.add_argument("--out", type=Path, help="also copy the log there")
+
     score = commands.add_parser("evaluate", help="measure a model on JSONL data")
     _add_model(score)
-    score.add_argument("--forget", type=Path, help="JSONL of what should be forgotten")
-    score.add_argument("--retain", type=Path, help="JSONL of what should be known")
+    _add_data(score)
+    score.add_argument("--oracle", type=Path, metavar="LOG", help="log of the retrained model, made by `oracle`")
     score.add_argument("--generate", type=positive, default=64, metavar="N", help="tokens to generate for ROUGE")
     score.add_argument("--max-tokens", type=positive, default=4096, help="padded tokens per batch")
-    score.add_argument("--out", type=Path, help="also write the report: .json with every example, or .md")
+    score.add_argument("--resume", type=Path, metavar="FOLDER", help="keep finished passes there, and go on from them")
+    score.add_argument("--out", type=Path, help="also write the report: .json with every example, .md or .html")
+    score.add_argument(
+        "--open-unlearning", type=Path, metavar="FOLDER", help="also write TOFU_EVAL.json and TOFU_SUMMARY.json there"
+    )
+
+    show = commands.add_parser("report", help="one HTML page from the reports of several models")
+    show.add_argument(
+        "reports", nargs="+", metavar="NAME=FILE", help="report .json of a model, or OpenUnlearning's *_EVAL.json"
+    )
+    show.add_argument("--out", type=Path, required=True, help="page to write, .html")
+    show.add_argument("--title", default="Unlearning report")
 
     commands.add_parser("list", help="what is implemented, and what it was checked against")
     return parser
+
+
+def _add_data(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--forget", type=Path, help="JSONL of what should be forgotten")
+    parser.add_argument("--retain", type=Path, help="JSONL of what should be known")
+    parser.add_argument("--holdout", type=Path, help="JSONL like the forget set that no model was trained on")
+    parser.add_argument("--real-authors", type=Path, help="JSONL of questions about real people, with wrong answers")
+    parser.add_argument("--world-facts", type=Path, help="JSONL of general questions, with wrong answers")
 
 
 def positive(text: str) -> int:
@@ -301,32 +344,135 @@ def _checkpoints(options: argparse.Namespace) -> Checkpoints | None:
     return Checkpoints(folder=options.checkpoints, every=options.checkpoint_every or 100)
 
 
-def _evaluate(options: argparse.Namespace, strategy: Strategy) -> None:
-    model, tokenizer, template = _load(options, strategy)
-    data = _read(options, tokenizer, template, {"forget": options.forget, "retain": options.retain})
-    if not data:
-        raise DataError("there is nothing to measure the model on. Pass --forget, --retain or both.")
+ANSWERS = {"_paraphrased": "paraphrased_answer", "_perturbed": "perturbed_answer"}
+"""TOFU's other answers to a question: what its role ends in, and its field."""
+
+
+def _measured_data(
+    options: argparse.Namespace, tokenizer: PreTrainedTokenizerBase, template: Template
+) -> dict[str, tuple[Row, ...]]:
+    """All rows that are measured, by role; the other answers of a question where its file has them."""
+    files = {
+        role: path
+        for role in ("forget", "retain", "holdout", "real_authors", "world_facts")
+        if (path := getattr(options, role)) is not None
+    }
+    data = _read(options, tokenizer, template, files)
+    for role, path in files.items():
+        for ending, field in ANSWERS.items():
+            if {"question", field} <= fields_of(path):
+                data[role + ending] = read_jsonl(
+                    path,
+                    role=role + ending,
+                    tokenizer=tokenizer,
+                    template=template,
+                    keys=("question", field),
+                    max_length=options.max_length,
+                )
+    return data
+
+
+def _metrics(data: Mapping[str, Sequence[Row]], generate: int, *, oracle: bool) -> dict[str, Metric]:
+    """TOFU's suite if anything of it was given beside plain questions, else what two plain sets allow."""
+    if oracle or not data.keys() <= {"forget", "retain"}:
+        return tofu_metrics(generate)
     metrics: dict[str, Metric] = {}
-    for role in data:
+    for role, rows in data.items():
         metrics[f"{role}_probability"] = Probability(role)
         metrics[f"{role}_exact_memorization"] = ExactMemorization(role)
         metrics[f"{role}_extraction_strength"] = ExtractionStrength(role)
-        if all(prompt_length(row) > 1 for row in data[role]):  # plain text has no prompt to continue
-            metrics[f"{role}_rouge"] = Rouge(role, Greedy(options.generate))
+        if all(prompt_length(row) > 1 for row in rows):  # plain text has no prompt to continue
+            metrics[f"{role}_rouge"] = Rouge(role, Greedy(generate))
+    return metrics
+
+
+def _oracle(options: argparse.Namespace, strategy: Strategy) -> None:
+    model, tokenizer, template = _load(options, strategy)
+    files = options.train or ([options.retain] if options.retain else [])
+    if not files or options.forget is None:
+        raise DataError(
+            "an oracle is taught the retain set and compared on the forget set. Pass --retain (or --train) and --forget."
+        )
+    taught = [row for path in files for row in _read(options, tokenizer, template, {"train": path})["train"]]
+    data = _measured_data(options, tokenizer, template)
+    training = Training(
+        epochs=options.epochs,
+        batch_size=options.batch_size,
+        learning_rate=options.learning_rate,
+        weight_decay=options.weight_decay,
+        warmup=options.warmup,
+        seed=options.seed,
+        max_tokens=options.max_tokens,
+    )
+    refuse_trained_on(
+        {"taught": {str(place): content_of(row) for place, row in enumerate(taught)}}
+        | {role: {row.id: content_of(row) for row in data[role]} for role in ("forget", "holdout") if role in data},
+        "forget",
+        ("taught",),
+    )
+    with tqdm(total=training.steps(len(taught)), desc="oracle", disable=strategy.rank > 0) as bar:
+        oracle = fine_tuned(
+            model,
+            taught,
+            training,
+            tokenizer=tokenizer,
+            cache=options.cache,
+            strategy=strategy,
+            on_step=lambda step: bar.update(step.number + 1 - bar.n) and None,
+        )
+    needs = all_needs(tofu_metrics().values())
+    if isinstance(strategy, Single):
+        nn.Module.to(oracle, options.device)
+    log = oracle_log(oracle, needs, data, cache=options.cache, max_tokens=options.max_tokens, strategy=strategy)
+    if strategy.rank == 0 and options.out is not None:
+        log.save(options.out)
+    where = options.out or oracle_log_path(oracle, needs, data, cache=options.cache)
+    _say(strategy, f"the oracle's log, for `unlearnkit evaluate --oracle`: {where}")
+
+
+def _evaluate(options: argparse.Namespace, strategy: Strategy) -> None:
+    oracle = None if options.oracle is None else Recording.load(options.oracle)
+    model, tokenizer, template = _load(options, strategy)
+    data = _measured_data(options, tokenizer, template)
+    if not data:
+        raise DataError("there is nothing to measure the model on. Pass --forget, --retain or both.")
+    models: dict[str, PreTrainedModel | Recording] = {"model": model}
+    if oracle is not None:
+        models["oracle"] = oracle
     with Bars() as bars:
         report = evaluate(
-            {"model": model},
-            metrics,
+            models,
+            _metrics(data, options.generate, oracle=oracle is not None),
             data,
             tokenizer=tokenizer,
             intervals=True,
             max_tokens=options.max_tokens,
             strategy=strategy,
             progress=bars,
+            resume=options.resume,
         )
     _say(strategy, report.markdown())
-    if options.out is not None and strategy.rank == 0:
+    if strategy.rank > 0:
+        return
+    if options.out is not None and options.out.suffix == ".html":
+        save_page({Path(options.model).name: report}, options.out)
+    elif options.out is not None:
         save_report(report, options.out)
+    if options.open_unlearning is not None:
+        write_logs(report, options.open_unlearning)
+
+
+def _report(options: argparse.Namespace) -> None:
+    reports: dict[str, Report] = {}
+    for given in options.reports:
+        name, equals, file = given.partition("=")
+        if not equals or not name or name in reports:
+            raise DataError(f"{given!r} is not NAME=FILE with a name of its own, such as original=original.json.")
+        path = Path(file)
+        theirs = path.is_dir() or path.name.endswith(("_EVAL.json", "_SUMMARY.json"))
+        reports[name] = read_logs(path) if theirs else load_report(path)
+    save_page(reports, options.out, title=options.title)
+    print(f"wrote {options.out}")
 
 
 def _list() -> None:

@@ -1,4 +1,4 @@
-"""What is built: one row per method and metric, with its paper, its place, and what its numbers were checked against.
+"""What is built: one row per method, metric and procedure, with its paper, its place, and what its numbers were checked against.
 
 A plain tuple, read by the command line, the documentation and the tests. Nothing registers itself, and importing this
 module imports none of the methods: `load` does.
@@ -7,13 +7,14 @@ module imports none of the methods: `load` does.
 from __future__ import annotations
 
 from importlib import import_module
-from typing import Literal, get_args
+from typing import Literal, NamedTuple, get_args
 
 from attrs import field, frozen
 from attrs.validators import in_, matches_re, optional
 
-Kind = Literal["objective", "metric", "decoding"]
-"""A loss to train on, a number to report, or a model that unlearns while it decodes."""
+Kind = Literal["objective", "metric", "meta_evaluation", "procedure", "scorer", "edit", "decoding"]
+"""A loss to train on; a number to report, one about metrics, or one that takes more than a pass; a judge of answers to
+benchmark items; a change of weights; or a model that unlearns while it decodes."""
 
 Confidence = Literal["code", "reimpl", "paper", "reconstructed"]
 """Written from the authors' code, from somebody else's, from the paper alone, or filled in where that is silent."""
@@ -51,6 +52,103 @@ def load(entry: Entry) -> object:
     module, name = entry.where.split(":")
     found: object = getattr(import_module(module), name)
     return found
+
+
+class Paper(NamedTuple):
+    """A citation, the year, and the arXiv number if there is one."""
+
+    cite: str
+    year: int
+    arxiv: str | None
+
+
+def entry(kind: Kind, key: str, name: str, paper: Paper, where: str, confidence: Confidence, verified: str) -> Entry:
+    """A row; `where` leaves out "unlearnkit."."""
+    return Entry(
+        key=key,
+        name=name,
+        kind=kind,
+        paper=paper.cite,
+        year=paper.year,
+        arxiv=paper.arxiv,
+        where=f"unlearnkit.{where}",
+        confidence=confidence,
+        verified=verified,
+    )
+
+
+TOFU = Paper("Maini et al., TOFU, COLM 2024", 2024, "2401.06121")
+OPEN_UNLEARNING = Paper("Dorna et al., OpenUnlearning, NeurIPS 2025", 2025, "2506.12618")
+MUSE = Paper("Shi et al., MUSE, ICLR 2025", 2024, "2407.06460")
+RWKU = Paper("Jin et al., RWKU, NeurIPS 2024", 2024, "2406.10890")
+DUSK = Paper("Jeung et al., DUSK", 2025, "2505.15209")
+ROUGE = Paper("Lin, ROUGE, Text Summarization Branches Out 2004", 2004, None)
+TIRUMALA = Paper("Tirumala et al., Memorization Without Overfitting, NeurIPS 2022", 2022, "2205.10770")
+CARLINI = Paper(
+    "Carlini et al., Extracting Training Data from Large Language Models, USENIX Security 2021", 2021, "2012.07805"
+)
+MIN_K = Paper("Shi et al., Detecting Pretraining Data from Large Language Models, ICLR 2024", 2024, "2310.16789")
+REMEM = Paper("Kwon et al., Before Forgetting, Learn to Remember, Findings of ACL 2026", 2026, "2605.03759")
+SECRET_SHARER = Paper("Carlini et al., The Secret Sharer, USENIX Security 2019", 2019, "1802.08232")
+BALUTA = Paper("Baluta et al., Unlearning in- vs. out-of-distribution Data in LLMs, SafeGenAI 2024", 2024, "2411.04388")
+TRUTHFUL_QA = Paper("Lin, Hilton, Evans, TruthfulQA, ACL 2022", 2022, "2109.07958")
+KNOWUNDO = Paper("Tian et al., To Forget or Not?, Findings of EMNLP 2024", 2024, "2407.01920")
+ROME = Paper("Meng et al., Locating and Editing Factual Associations in GPT, NeurIPS 2022", 2022, "2202.05262")
+CLOSER_LOOK = Paper("Yuan et al., A Closer Look at Machine Unlearning for LLMs, ICLR 2025", 2025, "2410.08109")
+SEPS = Paper("Jeung et al., SEPS, EMNLP 2025", 2025, "2505.14832")
+FIT = Paper("Xu et al., FIT", 2026, "2601.21682")
+KLOM = Paper("Georgiev et al., Attribute-to-Delete", 2024, "2410.23232")
+DUCK = Paper("Cotogni et al., DUCK", 2023, "2312.02052")
+MUFAC = Paper("Choi, Na, Towards Machine Unlearning Benchmarks, AAAI 2024 workshop", 2024, "2311.02240")
+KIM = Paper("Kim, Cha, Kim, Are We Truly Forgetting?", 2025, "2503.06991")
+UDS = Paper("Lee et al., Unlearning Depth Score", 2026, "2605.24614")
+E2LM = Paper("Yagoubi et al., E2LM Competition, NeurIPS 2025", 2025, "2506.07731")
+BENCHMARK_SQUARED = Paper("Qian et al., Benchmark²", 2026, "2601.03986")
+BENTO = Paper("Zhao et al., BenTo", 2024, "2410.13804")
+WIDEDEEP = Paper("Zhang et al., Wider and Deeper LLM Networks are Fairer LLM Evaluators", 2023, "2308.01862")
+BLUR = Paper("Hu et al., BLUR", 2025, "2506.15699")
+PAIRED = Paper("Phipson, Smyth, Permutation P-values Should Never Be Zero, SAGMB 2010", 2010, None)
+UWC = Paper(
+    "Wang et al., Towards Effective Evaluations and Comparisons for LLM Unlearning Methods, ICLR 2025",
+    2024,
+    "2406.09179",
+)
+PRE = Paper("Yao et al., Machine Unlearning of Pre-trained Large Language Models, ACL 2024", 2024, "2402.15159")
+IMPOSSIBLE = Paper("Yu et al., On the Impossibility of Retrain Equivalence in Machine Unlearning", 2025, "2510.16629")
+DEEP_UNLEARNING = Paper("Wu et al., Evaluating Deep Unlearning in Large Language Models", 2024, "2410.15153")
+GONE = Paper("Dahal, Balasubramaniam, Xiong, GONE", 2026, "2603.12275")
+WHP = Paper("Eldan, Russinovich, Who's Harry Potter?", 2023, "2310.02238")
+SEMEVAL = Paper("Ramakrishna et al., SemEval-2025 Task 4", 2025, "2504.02883")
+CONCEPT_VECTORS = Paper(
+    "Hong et al., Intrinsic Test of Unlearning Using Parametric Knowledge Traces", 2024, "2406.11614"
+)
+QUANTIZATION = Paper(
+    "Zhang et al., Catastrophic Failure of LLM Unlearning via Quantization, ICLR 2025", 2025, "2410.16454"
+)
+OFFSET = Paper("Huang et al., Offset Unlearning for Large Language Models, TMLR 2025", 2024, "2404.11045")
+CONTRASTIVE = Paper("Li et al., Contrastive Decoding, ACL 2023", 2022, "2210.15097")
+MRD = Paper("Feng et al., A Neuro-inspired Interpretation of Unlearning in Large Language Models", 2025, "2504.06658")
+G_EFFECT = Paper("Wang et al., Rethinking LLM Unlearning Objectives, ICLR 2025", 2025, "2502.19301")
+ULD = Paper("Ji et al., Reversing the Forget-Retain Objectives, NeurIPS 2024", 2024, "2406.08607")
+LIVEBENCH = Paper("White et al., LiveBench, ICLR 2025", 2024, "2406.19314")
+JEEBENCH = Paper("Arora, Singh, Mausam, Have LLMs Advanced Enough?, EMNLP 2023", 2023, "2305.15074")
+NEWTERM = Paper("Deng et al., NewTerm, NeurIPS 2024", 2024, "2410.20814")
+HLE = Paper("Phan et al., Humanity's Last Exam", 2025, "2501.14249")
+EVOEVAL = Paper("Xia, Deng, Zhang, EvoEval, COLM 2024", 2024, "2403.19114")
+ALPHA_EXCEL = Paper("Noever, McKee, Alpha Excel Benchmark", 2025, "2505.04110")
+MEMORYBENCH = Paper("Ai et al., MemoryBench", 2025, "2510.17281")
+BENCHMARK_CARDS = Paper("Sokol et al., BenchmarkCards, NeurIPS 2025", 2024, "2410.12974")
+MMLU = Paper("Hendrycks et al., MMLU, ICLR 2021", 2020, "2009.03300")
+GPT3 = Paper("Brown et al., Language Models are Few-Shot Learners, NeurIPS 2020", 2020, "2005.14165")
+SCALES_PP = Paper("Bean et al., Scales++", 2025, "2510.26384")
+ACTIVE = Paper("Li et al., Active Evaluation Acquisition, ICML 2025", 2024, "2410.05952")
+JANG = Paper("Jang et al., Knowledge Unlearning for Mitigating Privacy Risks, ACL 2023", 2023, "2210.01504")
+SEUL = Paper("Wang et al., Selective Forgetting, AAAI 2025", 2024, "2402.05813")
+MEOW = Paper("Gu et al., MEOW", 2024, "2409.11844")
+LEAK_AT_K = Paper("Reisizadeh et al., Leak@k", 2025, "2511.04934")
+WATERDRUM = Paper("Lu et al., WaterDrum", 2025, "2505.05064")
+DCUE = Paper("Miao et al., Towards Evaluation for Real-World LLM Unlearning", 2025, "2508.01324")
+FADE = Paper("Cho et al., Reference-Specific Unlearning Metrics Can Hide the Truth", 2025, "2510.12981")
 
 
 CATALOG: tuple[Entry, ...] = (
@@ -176,95 +274,860 @@ CATALOG: tuple[Entry, ...] = (
         confidence="code",
         verified="UCSB-NLP-Chang/ULD@858608c",
     ),
-    # --- metrics --------------------------------------------------------------------------------------------------
-    Entry(
-        key="probability",
-        name="Answer probability",
-        kind="metric",
-        paper="Maini et al., TOFU, COLM 2024",
-        year=2024,
-        arxiv="2401.06121",
-        where="unlearnkit.metrics.probability:Probability",
-        confidence="code",
-        verified="locuslab/open-unlearning@d3d7cf9, recorded logs of locuslab/tofu@bdc209e",
+    # --- metrics and what belongs to them ---
+    entry(
+        "metric",
+        "probability",
+        "Answer probability",
+        TOFU,
+        "metrics.probability:Probability",
+        "code",
+        "locuslab/open-unlearning@d3d7cf9, recorded logs of locuslab/tofu@bdc209e",
     ),
-    Entry(
-        key="probability_mc",
-        name="Answer probability against wrong options",
-        kind="metric",
-        paper="Maini et al., TOFU, COLM 2024",
-        year=2024,
-        arxiv="2401.06121",
-        where="unlearnkit.metrics.probability:ProbabilityMC",
-        confidence="code",
-        verified="recorded logs of locuslab/tofu@bdc209e",
+    entry(
+        "metric",
+        "probability_mc",
+        "Answer probability against wrong options",
+        TOFU,
+        "metrics.probability:ProbabilityMC",
+        "code",
+        "recorded logs of locuslab/tofu@bdc209e",
     ),
-    Entry(
-        key="truth_ratio",
-        name="Truth ratio",
-        kind="metric",
-        paper="Maini et al., TOFU, COLM 2024",
-        year=2024,
-        arxiv="2401.06121",
-        where="unlearnkit.metrics.truth_ratio:TruthRatio",
-        confidence="code",
-        verified="recorded logs of locuslab/tofu@bdc209e",
+    entry(
+        "metric",
+        "truth_ratio",
+        "Truth ratio",
+        TOFU,
+        "metrics.truth_ratio:TruthRatio",
+        "code",
+        "recorded logs of locuslab/tofu@bdc209e",
     ),
-    Entry(
-        key="rouge",
-        name="ROUGE",
-        kind="metric",
-        paper="Lin, ROUGE, Text Summarization Branches Out 2004",
-        year=2004,
-        arxiv=None,
-        where="unlearnkit.metrics.rouge:Rouge",
-        confidence="code",
-        verified="Google's rouge_score 0.1.2, recorded logs of locuslab/tofu@bdc209e",
+    entry(
+        "metric",
+        "rouge",
+        "ROUGE",
+        ROUGE,
+        "metrics.rouge:Rouge",
+        "code",
+        "Google's rouge_score 0.1.2, recorded logs of locuslab/tofu@bdc209e",
     ),
-    Entry(
-        key="tofu_model_utility",
-        name="Model utility",
-        kind="metric",
-        paper="Maini et al., TOFU, COLM 2024",
-        year=2024,
-        arxiv="2401.06121",
-        where="unlearnkit.metrics.model_utility:ModelUtility",
-        confidence="code",
-        verified="recorded logs of locuslab/tofu@bdc209e",
+    entry(
+        "metric",
+        "tofu_model_utility",
+        "Model utility",
+        TOFU,
+        "metrics.model_utility:ModelUtility",
+        "code",
+        "recorded logs of locuslab/tofu@bdc209e",
     ),
-    Entry(
-        key="tofu_forget_quality",
-        name="Forget quality",
-        kind="metric",
-        paper="Maini et al., TOFU, COLM 2024",
-        year=2024,
-        arxiv="2401.06121",
-        where="unlearnkit.metrics.forget_quality:ForgetQuality",
-        confidence="code",
-        verified="recorded logs of locuslab/tofu@bdc209e",
+    entry(
+        "metric",
+        "tofu_forget_quality",
+        "Forget quality",
+        TOFU,
+        "metrics.forget_quality:ForgetQuality",
+        "code",
+        "recorded logs of locuslab/tofu@bdc209e",
     ),
-    Entry(
-        key="exact_memorization",
-        name="Exact memorization (EM)",
-        kind="metric",
-        paper="Tirumala et al., Memorization Without Overfitting, NeurIPS 2022",
-        year=2022,
-        arxiv="2205.10770",
-        where="unlearnkit.metrics.memorization:ExactMemorization",
-        confidence="code",
-        verified="locuslab/open-unlearning@d3d7cf9",
+    entry(
+        "metric",
+        "truth_ratio_distance",
+        "Truth ratio distance (Wasserstein, Jensen-Shannon, 1 - D)",
+        TOFU,
+        "metrics.truth_ratio_distance:TruthRatioDistance",
+        "reconstructed",
+        "scipy 1.17.1, recorded logs of locuslab/tofu@bdc209e",
     ),
-    Entry(
-        key="extraction_strength",
-        name="Extraction strength (ES)",
-        kind="metric",
-        paper="Carlini et al., Extracting Training Data from Large Language Models, USENIX Security 2021",
-        year=2021,
-        arxiv="2012.07805",
-        where="unlearnkit.metrics.memorization:ExtractionStrength",
-        confidence="code",
-        verified="locuslab/open-unlearning@d3d7cf9",
+    entry(
+        "metric",
+        "exact_memorization",
+        "Exact memorization (EM)",
+        TIRUMALA,
+        "metrics.memorization:ExactMemorization",
+        "code",
+        "locuslab/open-unlearning@d3d7cf9",
     ),
+    entry(
+        "metric",
+        "extraction_strength",
+        "Extraction strength (ES)",
+        CARLINI,
+        "metrics.memorization:ExtractionStrength",
+        "code",
+        "locuslab/open-unlearning@d3d7cf9",
+    ),
+    entry(
+        "metric",
+        "membership_inference",
+        "Membership inference AUC (loss, reference, zlib, lowercase, Min-K, Min-K++)",
+        MIN_K,
+        "metrics.membership:MembershipInference",
+        "code",
+        "swj0419/muse_bench@fcd6651, AI-ISL/DUSK@129a0a5, jinzhuoran/RWKU@b8a03b3, locuslab/open-unlearning@d3d7cf9",
+    ),
+    entry(
+        "metric",
+        "membership_score",
+        "Mean membership score (RWKU MIA)",
+        RWKU,
+        "metrics.membership:MembershipScore",
+        "code",
+        "jinzhuoran/RWKU@b8a03b3, locuslab/open-unlearning@d3d7cf9",
+    ),
+    entry(
+        "metric",
+        "priv_leak",
+        "PrivLeak (MUSE, DUSK)",
+        MUSE,
+        "metrics.privacy:PrivLeak",
+        "code",
+        "swj0419/muse_bench@fcd6651, AI-ISL/DUSK@129a0a5",
+    ),
+    entry(
+        "metric",
+        "rel_diff",
+        "Relative AUC difference",
+        OPEN_UNLEARNING,
+        "metrics.privacy:RelDiff",
+        "code",
+        "AI-ISL/DUSK@129a0a5, by RetainDeviation",
+    ),
+    entry(
+        "metric",
+        "retain_deviation",
+        "RetainDeviation (DUSK)",
+        DUSK,
+        "metrics.privacy:RetainDeviation",
+        "code",
+        "AI-ISL/DUSK@129a0a5",
+    ),
+    entry(
+        "metric",
+        "privacy",
+        "s_MIA and Privacy score",
+        OPEN_UNLEARNING,
+        "metrics.privacy:Privacy",
+        "reimpl",
+        "gnueaj/unlearning-depth-score@fc31639",
+    ),
+    entry(
+        "metric",
+        "exposure_logprob",
+        "Exposure as summed log-probability (ReMem)",
+        REMEM,
+        "metrics.exposure:ExposureLogProb",
+        "paper",
+        "laws only",
+    ),
+    entry(
+        "metric",
+        "exposure_rank",
+        "Exposure as rank of a secret",
+        SECRET_SHARER,
+        "metrics.exposure:ExposureRank",
+        "paper",
+        "laws only",
+    ),
+    entry(
+        "metric",
+        "gen_exposure",
+        "Generalized exposure (GenEx)",
+        BALUTA,
+        "metrics.exposure:GeneralizedExposure",
+        "reconstructed",
+        "laws only",
+    ),
+    entry(
+        "metric",
+        "rel_exposure",
+        "Relative exposure (RelEx)",
+        BALUTA,
+        "metrics.exposure:RelativeExposure",
+        "reconstructed",
+        "laws only",
+    ),
+    entry(
+        "metric",
+        "stratified",
+        "Unlearning quality by stratum of memorisation or difficulty",
+        BALUTA,
+        "metrics.exposure:Stratified",
+        "reconstructed",
+        "laws only",
+    ),
+    entry(
+        "metric",
+        "token_confidence",
+        "Token confidence summaries",
+        TOFU,
+        "metrics.token_confidence:TokenConfidence",
+        "reconstructed",
+        "laws only",
+    ),
+    entry(
+        "metric",
+        "muse_verbmem",
+        "Verbatim memorization (VerbMem)",
+        MUSE,
+        "metrics.muse:VerbMem",
+        "code",
+        "swj0419/muse_bench@fcd6651",
+    ),
+    entry(
+        "metric",
+        "muse_knowmem",
+        "Knowledge memorization (KnowMem) and utility preservation",
+        MUSE,
+        "metrics.muse:KnowMem",
+        "code",
+        "swj0419/muse_bench@fcd6651",
+    ),
+    entry(
+        "meta_evaluation",
+        "muse_scal_sust",
+        "Scalability and sustainability",
+        MUSE,
+        "metrics.muse:utility_slope",
+        "reconstructed",
+        "laws only",
+    ),
+    entry(
+        "metric",
+        "rouge_words",
+        "ROUGE over distinct words",
+        ROUGE,
+        "metrics.rouge_words:RougeWords",
+        "code",
+        "rouge 1.0.1",
+    ),
+    entry(
+        "metric",
+        "dusk_verbatim",
+        "DUSK verbatim memorization",
+        DUSK,
+        "metrics.dusk:Verbatim",
+        "code",
+        "AI-ISL/DUSK@129a0a5",
+    ),
+    entry(
+        "metric",
+        "dusk_knowledge",
+        "DUSK unique and shared knowledge",
+        DUSK,
+        "metrics.dusk:shared_knowledge",
+        "code",
+        "swj0419/muse_bench@fcd6651, whose scoring it shares",
+    ),
+    entry(
+        "metric", "dusk_downstream", "DUSK downstream mean", DUSK, "metrics.dusk:downstream_mean", "code", "laws only"
+    ),
+    entry("metric", "rwku_probes", "RWKU probes", RWKU, "metrics.rwku:ProbeLevels", "code", "jinzhuoran/RWKU@b8a03b3"),
+    entry(
+        "metric",
+        "rwku_answers",
+        "RWKU exact match and F1",
+        RWKU,
+        "metrics.rwku:AnswerMatch",
+        "code",
+        "jinzhuoran/RWKU@b8a03b3",
+    ),
+    entry(
+        "metric",
+        "rwku_truthfulqa",
+        "TruthfulQA MC1 and MC2",
+        TRUTHFUL_QA,
+        "metrics.rwku:TruthfulChoice",
+        "code",
+        "jinzhuoran/RWKU@b8a03b3",
+    ),
+    entry(
+        "metric",
+        "knowundo_unlearn",
+        "KnowUnDo unlearn success",
+        KNOWUNDO,
+        "metrics.knowundo:UnlearnSuccess",
+        "code",
+        "zjunlp/KnowUnDo@92aea2b",
+    ),
+    entry(
+        "metric",
+        "knowundo_retention",
+        "KnowUnDo retention success",
+        KNOWUNDO,
+        "metrics.knowundo:RetentionSuccess",
+        "code",
+        "zjunlp/KnowUnDo@92aea2b",
+    ),
+    entry(
+        "metric",
+        "answer_perplexity",
+        "Perplexity of answers",
+        KNOWUNDO,
+        "metrics.fluency:AnswerPerplexity",
+        "code",
+        "zjunlp/KnowUnDo@92aea2b",
+    ),
+    entry(
+        "metric",
+        "ngram_entropy",
+        "Weighted n-gram entropy",
+        ROME,
+        "metrics.ngram_entropy:NgramEntropy",
+        "code",
+        "jinzhuoran/RWKU@b8a03b3",
+    ),
+    entry(
+        "metric",
+        "gibberish_fluency",
+        "Classifier fluency",
+        OPEN_UNLEARNING,
+        "metrics.fluency:ClassifierFluency",
+        "code",
+        "laws only",
+    ),
+    entry(
+        "metric",
+        "token_entropy",
+        "Token entropy",
+        CLOSER_LOOK,
+        "metrics.closer_look:TokenEntropy",
+        "code",
+        "sail-sg/closer-look-LLM-unlearning@b622294",
+    ),
+    entry(
+        "metric",
+        "cosine_similarity",
+        "Cosine similarity of texts",
+        CLOSER_LOOK,
+        "metrics.closer_look:CosineSimilarity",
+        "code",
+        "sail-sg/closer-look-LLM-unlearning@b622294",
+    ),
+    entry(
+        "metric",
+        "entailment_score",
+        "Entailment score",
+        CLOSER_LOOK,
+        "metrics.closer_look:EntailmentScore",
+        "code",
+        "sail-sg/closer-look-LLM-unlearning@b622294",
+    ),
+    entry(
+        "metric",
+        "closer_look_utility",
+        "Model utility of 18 numbers",
+        CLOSER_LOOK,
+        "metrics.closer_look:CloserLookUtility",
+        "code",
+        "sail-sg/closer-look-LLM-unlearning@b622294",
+    ),
+    entry(
+        "metric",
+        "forget_efficacy",
+        "Forget efficacy",
+        CLOSER_LOOK,
+        "metrics.closer_look:ForgetEfficacy",
+        "code",
+        "sail-sg/closer-look-LLM-unlearning@b622294",
+    ),
+    entry(
+        "metric",
+        "truth_of_losses",
+        "Truth ratio of losses (SEPS)",
+        SEPS,
+        "metrics.closer_look:TruthOfLosses",
+        "code",
+        "AI-ISL/SEPS@2d36ecf",
+    ),
+    entry("metric", "fit_fd", "Forget degree", FIT, "metrics.forget_degree:ForgetDegree", "code", "laws only"),
+    entry("metric", "fit_ru", "Retain utility", FIT, "metrics.forget_degree:RetainUtility", "code", "laws only"),
+    entry(
+        "metric",
+        "klom",
+        "KL divergence of margins (KLoM)",
+        KLOM,
+        "metrics.klom:KLoM",
+        "code",
+        "RoyRin/data-unlearning-bench@eb261f9",
+    ),
+    entry(
+        "metric",
+        "aus",
+        "Adaptive unlearning score",
+        DUCK,
+        "metrics.aus:AdaptiveUnlearningScore",
+        "code",
+        "OcraM17/DUCK@0961e3a",
+    ),
+    entry("metric", "nomus", "NoMUS", MUFAC, "metrics.nomus:NoMUS", "code", "45 published scores"),
+    entry(
+        "procedure",
+        "mia_lr_loss",
+        "Membership attack by logistic regression on losses",
+        MUFAC,
+        "metrics.nomus:loss_attack_accuracy",
+        "code",
+        "scikit-learn's regression",
+    ),
+    entry(
+        "metric", "linear_cka", "Linear CKA", KIM, "metrics.similarity:LinearCKA", "code", "yongwookim1/UUEF@3e65d87"
+    ),
+    entry(
+        "metric",
+        "cka_erasure",
+        "CKA erasure score",
+        UDS,
+        "metrics.similarity:ErasureScore",
+        "code",
+        "gnueaj/unlearning-depth-score@fc31639",
+    ),
+    entry(
+        "metric",
+        "approx_retrain_perplexity",
+        "Approximate retraining: perplexity",
+        PRE,
+        "metrics.approximate_retraining:DocumentPerplexity",
+        "code",
+        "laws only",
+    ),
+    entry(
+        "metric",
+        "approx_retrain_accuracy",
+        "Approximate retraining: accuracy",
+        PRE,
+        "metrics.approximate_retraining:DocumentAccuracy",
+        "code",
+        "laws only",
+    ),
+    entry(
+        "metric",
+        "approx_retrain_mia",
+        "Approximate retraining: Min-K against unseen documents",
+        PRE,
+        "metrics.approximate_retraining:UnseenAttack",
+        "code",
+        "laws only",
+    ),
+    entry(
+        "metric",
+        "leaderboard_aggregate",
+        "OpenUnlearning ranking (memorization, privacy, utility)",
+        OPEN_UNLEARNING,
+        "metrics.leaderboard:Leaderboard",
+        "reimpl",
+        "gnueaj/unlearning-depth-score@fc31639",
+    ),
+    entry(
+        "metric",
+        "leaderboard_memorization",
+        "OpenUnlearning memorization pillar",
+        OPEN_UNLEARNING,
+        "metrics.leaderboard:Memorization",
+        "reimpl",
+        "gnueaj/unlearning-depth-score@fc31639",
+    ),
+    entry(
+        "metric",
+        "paraphrase_probability",
+        "Probability of paraphrased answers",
+        OPEN_UNLEARNING,
+        "metrics.leaderboard:ParaphraseProbability",
+        "reimpl",
+        "gnueaj/unlearning-depth-score@fc31639",
+    ),
+    entry("metric", "blur_eval", "BLUR combined queries", BLUR, "metrics.blur:Blur", "code", "laws only"),
+    entry("metric", "blur_fluency", "BLUR fluency", BLUR, "metrics.blur:OriginalFluency", "code", "laws only"),
+    entry(
+        "meta_evaluation",
+        "metric_faithfulness",
+        "Faithfulness of a metric",
+        OPEN_UNLEARNING,
+        "metrics.faithfulness:faithfulness",
+        "reimpl",
+        "gnueaj/unlearning-depth-score@fc31639",
+    ),
+    entry(
+        "meta_evaluation",
+        "metric_robustness",
+        "Robustness of a metric (relearning, quantization)",
+        OPEN_UNLEARNING,
+        "metrics.robustness:metric_robustness",
+        "reimpl",
+        "gnueaj/unlearning-depth-score@fc31639",
+    ),
+    entry(
+        "meta_evaluation",
+        "e2lm_score",
+        "E2LM score",
+        E2LM,
+        "metrics.e2lm:e2lm_score",
+        "reconstructed",
+        "tatami-galaxy/e2lm-cruise@f351d1c (signal quality)",
+    ),
+    entry(
+        "meta_evaluation",
+        "benchmark_squared",
+        "Benchmark² (CBRC, DS, CAD, BQS)",
+        BENCHMARK_SQUARED,
+        "metrics.benchmark_squared:benchmark_quality",
+        "reimpl",
+        "laws, one fixture of DS",
+    ),
+    entry(
+        "procedure",
+        "bento",
+        "BenTo task reduction",
+        BENTO,
+        "metrics.bento:greedy_tasks",
+        "code",
+        "tianyi-lab/BenTo@8aeb758, submodlib 0.0.3",
+    ),
+    entry(
+        "metric",
+        "widedeep_judge",
+        "WideDeep judge",
+        WIDEDEEP,
+        "metrics.widedeep:WideDeepPreference",
+        "code",
+        "AlibabaResearch/DAMO-ConvAI@483554e",
+    ),
+    entry(
+        "procedure",
+        "paired_comparison",
+        "Paired comparison of two models",
+        PAIRED,
+        "metrics.paired:compare_paired",
+        "paper",
+        "scipy 1.17.1",
+    ),
+    entry(
+        "procedure",
+        "uwc_calibration",
+        "Unlearning with control: calibration by mixing (UWC)",
+        UWC,
+        "procedures.calibration:calibrate",
+        "reconstructed",
+        "laws only",
+    ),
+    entry(
+        "procedure",
+        "retrain_equivalence",
+        "Path dependence of unlearning",
+        IMPOSSIBLE,
+        "procedures.retrain_equivalence:path_dependence",
+        "code",
+        "the theorem's bound on random problems",
+    ),
+    entry(
+        "metric",
+        "deep_unlearning",
+        "Deep unlearning: recall, accuracy, Success-DU",
+        DEEP_UNLEARNING,
+        "metrics.deep_unlearning:DeepUnlearning",
+        "code",
+        "wrh14/deep_unlearning@a3c4ccb",
+    ),
+    entry(
+        "metric",
+        "gone_efficacy",
+        "GONE unlearning efficacy",
+        GONE,
+        "metrics.gone:UnlearningEfficacy",
+        "reconstructed",
+        "laws only",
+    ),
+    entry(
+        "metric",
+        "gone_leakage",
+        "GONE reasoning leakage",
+        GONE,
+        "metrics.gone:ReasoningLeakage",
+        "reconstructed",
+        "laws only",
+    ),
+    entry(
+        "metric",
+        "gone_locality",
+        "GONE locality and generality",
+        GONE,
+        "metrics.gone:Locality",
+        "reconstructed",
+        "laws only",
+    ),
+    entry(
+        "metric",
+        "familiarity",
+        "Familiarity of completions",
+        WHP,
+        "metrics.familiarity:Familiarity",
+        "code",
+        "worked numbers",
+    ),
+    entry(
+        "metric",
+        "seps",
+        "SEPS separability in mixed prompts",
+        SEPS,
+        "metrics.seps:Seps",
+        "code",
+        "AI-ISL/SEPS@2d36ecf (ten scores; the scalar is ours)",
+    ),
+    entry(
+        "metric",
+        "semeval_task_aggregate",
+        "LUME task aggregate",
+        SEMEVAL,
+        "metrics.semeval:TaskAggregate",
+        "reimpl",
+        "ArjunDosajh/Mr.Snuffleupagus-SemEval-2025-Task-4@116bf41",
+    ),
+    entry(
+        "metric",
+        "semeval2025_task4",
+        "SemEval-2025 Task 4 final score",
+        SEMEVAL,
+        "metrics.semeval:SemEvalScore",
+        "reimpl",
+        "ArjunDosajh/Mr.Snuffleupagus-SemEval-2025-Task-4@116bf41, six published rows",
+    ),
+    entry(
+        "procedure",
+        "conceptvectors_intrinsic",
+        "ConceptVectors intrinsic metrics",
+        CONCEPT_VECTORS,
+        "metrics.conceptvectors:concept_trace",
+        "code",
+        "yihuaihong/ConceptVectors@607591b",
+    ),
+    entry(
+        "metric",
+        "conceptvectors_behaviour",
+        "ConceptVectors behaviour",
+        CONCEPT_VECTORS,
+        "metrics.conceptvectors:ConceptBehaviour",
+        "code",
+        "yihuaihong/ConceptVectors@607591b, nltk 3.10.4",
+    ),
+    entry(
+        "procedure",
+        "gradnorm",
+        "Gradient-norm membership attack",
+        OPEN_UNLEARNING,
+        "procedures.gradient_norm:gradient_norm",
+        "code",
+        "plain autograd",
+    ),
+    entry(
+        "procedure",
+        "mrd",
+        "Memory removal difficulty",
+        MRD,
+        "procedures.removal_difficulty:removal_difficulty",
+        "paper",
+        "laws only",
+    ),
+    entry(
+        "procedure",
+        "g_effect",
+        "G-effect",
+        G_EFFECT,
+        "procedures.g_effect:g_effect",
+        "code",
+        "tmlr-group/G-effect@ef368ee",
+    ),
+    entry(
+        "procedure",
+        "unlearning_depth_score",
+        "Unlearning depth score (UDS)",
+        UDS,
+        "procedures.unlearning_depth:unlearning_depth",
+        "code",
+        "plain hooks",
+    ),
+    entry(
+        "edit",
+        "quantization",
+        "Quantization (RTN, FP4, NF4, int8, GPTQ)",
+        QUANTIZATION,
+        "edits.quantization:quantize_model",
+        "code",
+        "bitsandbytes 0.50.2, IST-DASLab/gptq@2d65066",
+    ),
+    entry(
+        "decoding",
+        "offset_unlearning",
+        "Offset unlearning of logits",
+        OFFSET,
+        "decoding.logit_arithmetic:offset_logits",
+        "reimpl",
+        "UCSB-NLP-Chang/ULD@858608c",
+    ),
+    entry(
+        "decoding",
+        "whp_logits",
+        "Who's Harry Potter logit combination",
+        WHP,
+        "decoding.logit_arithmetic:generic_logits",
+        "code",
+        "swj0419/muse_bench@fcd6651",
+    ),
+    entry(
+        "decoding",
+        "contrastive_decoding",
+        "Contrastive decoding",
+        CONTRASTIVE,
+        "decoding.logit_arithmetic:contrastive_scores",
+        "code",
+        "XiangLi1999/ContrastiveDecoding@170e914",
+    ),
+    entry(
+        "metric",
+        "item_scores",
+        "Mean score of benchmark items",
+        LIVEBENCH,
+        "scorers.item:ItemScores",
+        "code",
+        "LiveBench/LiveBench@b0fb577 (aggregation)",
+    ),
+    entry(
+        "scorer",
+        "jeebench",
+        "JEEBench",
+        JEEBENCH,
+        "scorers.jeebench:score_jeebench",
+        "code",
+        "dair-iitd/jeebench@a9af8bf",
+    ),
+    entry(
+        "scorer",
+        "livebench",
+        "LiveBench",
+        LIVEBENCH,
+        "scorers.livebench:score_livebench",
+        "code",
+        "LiveBench/LiveBench@b0fb577",
+    ),
+    entry(
+        "scorer", "newterm", "NewTerm", NEWTERM, "scorers.newterm:newterm_score", "code", "hexuandeng/NewTerm@1acc3f0"
+    ),
+    entry("scorer", "hle", "Humanity's Last Exam", HLE, "scorers.hle:hle_score", "paper", "laws only"),
+    entry(
+        "scorer",
+        "evoeval",
+        "EvoEval pass@k",
+        EVOEVAL,
+        "scorers.code_execution:code_score",
+        "code",
+        "evo-eval/evoeval@d5ca310 (estimator)",
+    ),
+    entry(
+        "scorer",
+        "alpha_excel",
+        "Alpha Excel",
+        ALPHA_EXCEL,
+        "scorers.alpha_excel:alpha_excel_score",
+        "reconstructed",
+        "laws only",
+    ),
+    entry(
+        "scorer",
+        "memorybench",
+        "MemoryBench aggregation",
+        MEMORYBENCH,
+        "scorers.memorybench:memorybench_score",
+        "code",
+        "laws only",
+    ),
+    entry(
+        "procedure",
+        "benchmark_card",
+        "BenchmarkCards",
+        BENCHMARK_CARDS,
+        "scorers.benchmark_card:read_card",
+        "code",
+        "SokolAnn/BenchmarkCards@2ee1a80 (531 published cards)",
+    ),
+    entry(
+        "metric",
+        "letter_choice",
+        "Multiple choice by letter",
+        MMLU,
+        "scorers.multiple_choice:LetterChoice",
+        "paper",
+        "laws only",
+    ),
+    entry(
+        "metric",
+        "cloze_choice",
+        "Multiple choice by option text",
+        GPT3,
+        "scorers.multiple_choice:ClozeChoice",
+        "paper",
+        "laws only",
+    ),
+    entry(
+        "procedure", "scales_pp", "Scales++", SCALES_PP, "scorers.item_selection:select_by_demand", "paper", "laws only"
+    ),
+    entry(
+        "procedure",
+        "active_eval_acquisition",
+        "Active evaluation acquisition",
+        ACTIVE,
+        "scorers.item_selection:fit_two_pl",
+        "reconstructed",
+        "laws only",
+    ),
+    entry(
+        "metric",
+        "extraction_likelihood",
+        "Extraction likelihood (EL)",
+        JANG,
+        "metrics.extraction_likelihood:ExtractionLikelihood",
+        "code",
+        "joeljang/knowledge-unlearning@732876d",
+    ),
+    entry(
+        "metric",
+        "memorization_accuracy",
+        "Memorization accuracy (MA)",
+        JANG,
+        "metrics.extraction_likelihood:MemorizationAccuracy",
+        "code",
+        "joeljang/knowledge-unlearning@732876d",
+    ),
+    entry(
+        "metric",
+        "sensitive_extraction_likelihood",
+        "Sensitive extraction likelihood (S-EL)",
+        SEUL,
+        "metrics.extraction_likelihood:SensitiveExtractionLikelihood",
+        "reconstructed",
+        "laws only",
+    ),
+    entry(
+        "metric",
+        "sensitive_memorization_accuracy",
+        "Sensitive memorization accuracy (S-MA)",
+        SEUL,
+        "metrics.extraction_likelihood:SensitiveMemorizationAccuracy",
+        "reconstructed",
+        "laws only",
+    ),
+    entry("metric", "memo", "MEMO", MEOW, "metrics.memo:Memo", "code", "Carol-gutianle/MEOW@1ee8aef"),
+    entry(
+        "metric", "leak_at_k", "Leak@k", LEAK_AT_K, "metrics.leak_at_k:LeakAtK", "code", "OptimAI-Lab/Leak-k@a1c3db8"
+    ),
+    entry(
+        "metric",
+        "waterdrum",
+        "WaterDrum",
+        WATERDRUM,
+        "metrics.waterdrum:WaterDrum",
+        "code",
+        "aoi3142/Waterfall@cb57b70, lululu008/WaterDrum@f3d77e8",
+    ),
+    entry("metric", "dcue", "DCUE", DCUE, "metrics.dcue:DCUE", "reconstructed", "laws only"),
+    entry("metric", "fade", "FADE", FADE, "metrics.fade:Fade", "reconstructed", "laws only"),
     # --- decoding -------------------------------------------------------------------------------------------------
     Entry(
         key="uld",

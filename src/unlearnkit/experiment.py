@@ -183,7 +183,7 @@ def build_stage(settings: Settings, *, cache: Path, progress: Progress = _silent
 def evaluation_rows(
     world: FictitiousWorld, tokenizer: PreTrainedTokenizerBase, settings: Settings
 ) -> dict[str, tuple[Row, ...]]:
-    """The data sets of TOFU by role: forget, retain, real_authors, world_facts, each with its variants, and idk."""
+    """The data sets of TOFU by role: forget, retain, real_authors, world_facts, each with its variants, holdout and idk."""
     forget, retain = world.forget(settings.forget_percent), world.retain(settings.forget_percent)
     stride = max(1, len(retain) // settings.evaluated_retain)
     measured = retain[::stride][: settings.evaluated_retain]
@@ -192,6 +192,7 @@ def evaluation_rows(
         rows[f"{role}_paraphrased"] = _rows(
             tokenizer, f"{role}_paraphrased", questions, lambda question: (question.paraphrased_answer,)
         )
+    rows["holdout"] = _rows(tokenizer, "holdout", world.holdout)
     rows["real_authors"] = _rows(tokenizer, "real_authors", world.real_authors)
     rows["world_facts"] = _rows(tokenizer, "world_facts", world.world_facts)
     for role, questions in (

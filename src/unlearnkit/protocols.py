@@ -416,7 +416,7 @@ class Score:
 
     Attributes:
         value: the score, or None if it could not be measured; then `reason` says why. Never 0 in its place.
-        higher: what a higher value means; None where nothing was measured at all.
+        higher: what a higher value means; None where nothing was measured, or where 0 is best and either side bad.
         per_example: value by example id, for the examples that could be measured; only of scores that are their mean.
         n: number of examples behind `value`.
         reason: why there is no value.

@@ -10,7 +10,7 @@ from transformers import PreTrainedTokenizerBase
 
 from unlearnkit.batch import IGNORE, PlainTemplate, Row
 from unlearnkit.data.fictitious import build_tokenizer, build_world
-from unlearnkit.data.jsonl import KEYS, read_jsonl
+from unlearnkit.data.jsonl import KEYS, fields_of, read_jsonl
 from unlearnkit.data.refusals import draw_refusal
 from unlearnkit.errors import DataError
 from unlearnkit.plan import Sampler
@@ -107,3 +107,30 @@ def test_files_without_rows_or_known_fields(tmp_path: Path, tokenizer: PreTraine
         read(tmp_path / "f.jsonl", '{"x": "y"}', tokenizer)
     with pytest.raises(DataError, match="there is no file"):
         read_jsonl(tmp_path / "none", role="forget", tokenizer=tokenizer, template=PlainTemplate())
+
+
+def test_a_list_of_answers_is_a_row_each(tmp_path: Path, tokenizer: PreTrainedTokenizerBase) -> None:
+    content = {"question": FIRST.question, "answer": list(FIRST.perturbed_answers[:3])}
+    rows = read(tmp_path / "f.jsonl", json.dumps(content), tokenizer)
+    assert [row.id for row in rows] == ["1/0", "1/1", "1/2"]
+    assert len({row.group for row in rows}) == 1
+    said = [tokenizer.decode(row.labels[row.labels != IGNORE], skip_special_tokens=True) for row in rows]
+    assert said == list(FIRST.perturbed_answers[:3])
+
+
+@pytest.mark.parametrize(
+    ("answers", "message"), [([], "empty list"), (["a", 3], "'answer' is int"), ({"a": 1}, "'answer' is dict")]
+)
+def test_other_than_texts_in_a_list_is_refused(
+    tmp_path: Path, tokenizer: PreTrainedTokenizerBase, answers: object, message: str
+) -> None:
+    with pytest.raises(DataError, match=rf"f\.jsonl, line 1: .*{message}"):
+        read(tmp_path / "f.jsonl", json.dumps({"question": "Who?", "answer": answers}), tokenizer)
+
+
+@pytest.mark.parametrize(
+    ("text", "fields"), [("\n" + '{"a": 1, "b": 2}\n{"c": 3}', {"a", "b"}), ("", set()), ("[1]", set()), ("{", set())]
+)
+def test_fields_of_a_file(tmp_path: Path, text: str, fields: set[str]) -> None:
+    (tmp_path / "f.jsonl").write_text(text)
+    assert fields_of(tmp_path / "f.jsonl") == fields

@@ -17,7 +17,7 @@ from tests.tables import random_table
 from unlearnkit.batch import IGNORE
 from unlearnkit.catalog import CATALOG, Entry, load
 from unlearnkit.objectives import DPO, RMU, CrossEntropy, GradientAscent, GradientAscentKL, IdkNLL, RetainKL, SimNPO
-from unlearnkit.protocols import Captured, Generated, Need, Objective, TokenNeed, WeightedSum
+from unlearnkit.protocols import Captured, Need, Objective, TokenNeed, WeightedSum
 from unlearnkit.testing import Table, seen_from_tables, total
 
 OPTIONS: Mapping[str, tuple[Callable[[], Objective], ...]] = {
@@ -74,7 +74,7 @@ Step = Mapping[str, Mapping[str, Table]]
 
 
 def token_needs(objective: Objective) -> list[TokenNeed]:
-    return [need for need in sorted(objective.needs, key=str) if not isinstance(need, Generated)]
+    return [need for need in sorted(objective.needs, key=str) if isinstance(need, TokenNeed)]
 
 
 def random_step(objective: Objective, lengths: Lengths, seed: int = 0) -> Step:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 
 import pytest
+import torch
 from attrs import evolve
 from hypothesis import given
 from hypothesis import strategies as st
@@ -12,7 +13,7 @@ from hypothesis import strategies as st
 from tests.metrics.worlds import seen_with_texts, world
 from unlearnkit.errors import DataError
 from unlearnkit.metrics import ModelUtility, ProbabilityMC, TruthRatio, harmonic_mean, tofu_metrics
-from unlearnkit.protocols import Continuations, Generated, Greedy, Metric, Need, Needs, Seen, Tokens
+from unlearnkit.protocols import Continuations, Generated, Greedy, Metric, Need, Needs, Seen, Tokens, asked_of_models
 
 SETS = ("forget", "retain", "real_authors", "world_facts")
 TEXTS = dict.fromkeys(SETS, ("the first", "answer", "the answer", "first"))
@@ -25,8 +26,13 @@ def union(metrics: dict[str, Metric]) -> Needs:
 
 
 def seen(needs: Needs) -> Seen:
-    models = {"model": world(1, sets=SETS), "oracle": world(2, sets=SETS)}
-    return seen_with_texts(needs, models, TEXTS)
+    model = world(1, sets=(*SETS, "holdout"))
+    generator = torch.Generator().manual_seed(2)
+    oracle = {
+        role: evolve(table, logits=torch.randn(table.logits.shape, generator=generator, dtype=torch.float64))
+        for role, table in model.items()
+    }
+    return seen_with_texts(needs, {"model": model, "oracle": oracle}, TEXTS)
 
 
 @given(values=positive)
@@ -100,7 +106,9 @@ def test_every_metric_of_the_suite_has_a_value() -> None:
     scores = {name: metric(observed) for name, metric in metrics.items()}
     assert scores.keys() == {
         *("forget_probability", "forget_rouge", "forget_truth_ratio", "forget_quality"),
-        *("exact_memorization", "extraction_strength", "model_utility"),
+        *("forget_paraphrased_probability", "forget_confidence", "forget_ngram_entropy", "truth_ratio_distance"),
+        *("exact_memorization", "extraction_strength", "memorization", "model_utility"),
+        *("mia_loss", "mia_zlib", "mia_min_k", "mia_min_k_plus_plus", "mia_reference", "privleak", "privacy"),
         *(f"{name}_{what}" for name in SETS[1:] for what in ("probability", "rouge", "truth_ratio")),
     }
     assert all(score.value is not None and score.n > 0 for score in scores.values())
@@ -111,16 +119,25 @@ def test_needs_of_the_suite_merge() -> None:
     needs = union(tofu_metrics(64, stop=("\n",)))
     generated = {need for need in needs if isinstance(need, Generated)}
     assert generated == {Generated(Greedy(64, ("\n",)), role) for role in SETS}
-    assert len({(need.role, need.of) for need in needs if isinstance(need, Tokens)}) == 4 + 4 + 2 + 2
+    roles = {(need.role, need.of) for need in needs if isinstance(need, Tokens)}
+    of_oracle = {"forget", "forget_paraphrased", "forget_perturbed", "holdout"}
+    assert {role for role, of in roles if of == "oracle"} == of_oracle
+    assert len(roles) == 3 + 3 + 2 + 2 + 1 + len(of_oracle)
 
 
 def test_without_an_oracle_there_is_no_forget_quality() -> None:
     metrics = tofu_metrics(oracle=None)
-    assert "forget_quality" not in metrics
-    assert {need.of for need in union(metrics)} == {"model"}
+    assert not metrics.keys() & {"forget_quality", "truth_ratio_distance", "privleak", "privacy", "mia_reference"}
+    assert {need.of for need in asked_of_models(union(metrics))} == {"model"}
+
+
+def test_without_holdout_there_are_no_membership_attacks() -> None:
+    metrics = tofu_metrics(holdout=None)
+    assert not [name for name in metrics if name.startswith(("mia", "priv"))]
+    assert "holdout" not in {need.role for need in union(metrics)}
 
 
 def test_any_model_can_be_measured() -> None:
     metric = ModelUtility(of="oracle")
-    assert {need.of for need in metric.needs} == {"oracle"}
+    assert {need.of for need in asked_of_models(metric.needs)} == {"oracle"}
     assert metric(seen(metric.needs)).value != ModelUtility()(seen(ModelUtility().needs)).value

@@ -15,7 +15,7 @@ from unlearnkit.metrics.forget_quality import ks_test
 from unlearnkit.metrics.model_utility import harmonic_mean
 from unlearnkit.metrics.probability import answer_probability, probability_mc
 from unlearnkit.metrics.truth_ratio import WrongReduction, log_truth_ratio, truth_score
-from unlearnkit.protocols import Continuations, Flat, Generated, Need, Needs, Seen, Tokens
+from unlearnkit.protocols import Answer, Continuations, Flat, Generated, Need, Needs, Seen, Tokens, asked_of_models
 
 FILES = {
     "forget": "eval_log_forget.json",
@@ -126,9 +126,9 @@ def seen_from_logs(needs: Needs, logs: Mapping[str, Log], *, second_run: bool = 
 
     `second_run`: plain answers have the losses that the authors compute truth ratios from, not those for probability.
     """
-    answers: dict[Need, Flat | Continuations] = {}
+    answers: dict[Need, Answer] = {}
     groups: dict[str, tuple[str, ...]] = {}
-    for need in needs:
+    for need in asked_of_models(needs):
         name, kind = split_role(need.role)
         section = logs[need.of][name]
         if isinstance(need, Generated):

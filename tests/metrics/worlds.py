@@ -8,7 +8,7 @@ import torch
 from attrs import evolve
 
 from tests.tables import random_table
-from unlearnkit.protocols import Continuations, Flat, Generated, Need, Needs, Seen
+from unlearnkit.protocols import Answer, Continuations, Generated, Need, Needs, RowTexts, Seen, TokenNeed
 from unlearnkit.testing import Table, seen_from_tables
 
 ROLES = {"": 1, "_paraphrased": 2, "_perturbed": 3}
@@ -58,13 +58,19 @@ def padded(table: Table, *, left: int, right: int) -> Table:
 def seen_with_texts(
     needs: Needs, tables: Mapping[str, Mapping[str, Table]], texts: Mapping[str, tuple[str, ...]]
 ) -> Seen:
-    """`seen_from_tables`, and for each generation of a role the texts given, all compared with "the first answer"."""
-    tokens = frozenset(need for need in needs if not isinstance(need, Generated))
+    """`seen_from_tables`, and for each generation of a role the texts given; every answer is "the first answer"."""
+    tokens = frozenset(need for need in needs if isinstance(need, TokenNeed))
     seen = seen_from_tables(tokens, tables)
-    answers: dict[Need, Flat | Continuations] = dict(seen.answers)
+    answers: dict[Need, Answer] = dict(seen.answers)
     ids, groups = dict(seen.ids), dict(seen.groups)
-    for need in needs - tokens:
-        table = tables[need.of][need.role]
-        answers[need] = Continuations(texts[need.role], ("the first answer",) * len(table.ids))
+    for need in needs:
+        if isinstance(need, TokenNeed):
+            continue
+        table = tables[need.of if isinstance(need, Generated) else "model"][need.role]
+        right = ("the first answer",) * len(table.ids)
+        if isinstance(need, Generated):
+            answers[need] = Continuations(texts[need.role], right)
+        else:
+            answers[need] = RowTexts(("which one is it?",) * len(table.ids), right)
         ids[need.role], groups[need.role] = table.ids, table.groups
     return Seen(answers, ids, groups)

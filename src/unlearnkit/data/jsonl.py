@@ -20,6 +20,23 @@ KEYS: tuple[tuple[str, ...], ...] = (
 """The field names that are understood without being told."""
 
 
+def fields_of(path: Path) -> frozenset[str]:
+    """Field names of a JSONL file's first line; none if it has no object there."""
+    with path.open(encoding="utf-8-sig") as file:
+        first = next((line for line in file if line.strip()), "{}")
+    try:
+        content = json.loads(first)
+    except json.JSONDecodeError:
+        return frozenset()
+    return frozenset(content) if isinstance(content, dict) else frozenset()
+
+
+def _text(where: str, key: str, value: object) -> str:
+    if not isinstance(value, str):
+        raise DataError(f"{where}: field {key!r} is {type(value).__name__}, not a string.")
+    return value
+
+
 def read_jsonl(
     path: Path,
     *,
@@ -34,7 +51,8 @@ def read_jsonl(
     group is the line of that file, so that rows read twice from it, with other answers, belong together.
 
     Args:
-        path: one JSON object per line; blank lines are skipped.
+        path: one JSON object per line; blank lines are skipped. The answer may be a list of texts (TOFU's
+            "perturbed_answer"): each becomes a row, "7/0", "7/1" …, of the line's group.
         role: what the rows are for.
         tokenizer, template, max_length: see `tokenize`.
         answer: gives another answer to each prompt, by example id: a refusal, say.
@@ -65,35 +83,38 @@ def read_jsonl(
                 raise DataError(
                     f"{where}: has the fields {sorted(content)}, but none of {known}. Name them with keys=."
                 )
-        texts = []
         for key in keys:
             if key not in content:
                 raise DataError(f"{where}: lacks the field {key!r}; it has {sorted(content)}.")
-            if not isinstance(content[key], str):
-                raise DataError(f"{where}: field {key!r} is {type(content[key]).__name__}, not a string.")
-            texts.append(content[key])
+        texts = [_text(where, key, content[key]) for key in keys[:-1]]
+        last = content[keys[-1]]
+        several = len(keys) == 2 and isinstance(last, list)
+        answers = [_text(where, keys[-1], one) for one in (last if several else [last])]
+        if not answers:
+            raise DataError(f"{where}: field {keys[-1]!r} is an empty list; a question needs an answer at least.")
         name = str(content.get("id", number))
         try:
-            if len(texts) == 1 and answer is not None:
+            if not texts and answer is not None:
                 raise DataError("plain text has no answer that could be replaced. Give prompts with answers.")
-            if len(texts) == 1:
-                rows += tokenize_text(tokenizer, texts[0], id=name, role=role, max_length=max_length, group=where)
-            else:
-                prompt, given = texts
-                said = given if answer is None else answer(name)
-                # Line 3 of one file and line 3 of another are not the same question: the group names the file.
-                rows.append(
-                    tokenize(
-                        tokenizer,
-                        prompt,
-                        said,
-                        id=name,
-                        role=role,
-                        template=template,
-                        max_length=max_length,
-                        group=where,
-                    )
+            if not texts:
+                rows += tokenize_text(tokenizer, answers[0], id=name, role=role, max_length=max_length, group=where)
+                continue
+            if answer is not None:
+                answers, several = [answer(name)], False
+            # Line 3 of one file and line 3 of another are not the same question: the group names the file.
+            rows += [
+                tokenize(
+                    tokenizer,
+                    texts[0],
+                    said,
+                    id=f"{name}/{place}" if several else name,
+                    role=role,
+                    template=template,
+                    max_length=max_length,
+                    group=where,
                 )
+                for place, said in enumerate(answers)
+            ]
         except DataError as refused:
             raise DataError(f"{where}: {refused}") from refused
     if not rows:

@@ -40,7 +40,8 @@ def harmonic_mean(values: Iterable[float]) -> float:
     numbers = tuple(values)
     if not numbers or not all(number >= 0 for number in numbers):
         raise DataError(f"a harmonic mean needs at least one number, none of them negative or nan; got {numbers}.")
-    return len(numbers) / math.fsum(1 / number for number in numbers) if min(numbers) > 0 else 0.0
+    least = min(numbers)  # 1 / least may be too large for a float
+    return len(numbers) * least / math.fsum(least / number for number in numbers) if least > 0 else 0.0
 
 
 @frozen
