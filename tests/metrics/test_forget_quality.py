@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from tests.metrics.worlds import world
 from unlearnkit.errors import DataError
 from unlearnkit.metrics import ForgetQuality, TruthRatio, ks_test
+from unlearnkit.protocols import asked_of_models
 from unlearnkit.testing import Table, seen_from_tables
 
 samples = st.lists(st.integers(-20, 20).map(float), min_size=1, max_size=30)
