@@ -3,7 +3,8 @@
     python benchmarks/quality.py              all methods, three seeds of world, training and run; minutes on two cores
     python benchmarks/quality.py --seeds 1    a third of it
 
-Writes results.json (every score and the settings), table.md and pareto.png (forgetting against utility).
+Writes results.json (every score and the settings), table.md (headline columns with intervals over seeds, then every
+metric), pareto.png (forgetting against utility) and page.html (seed 0: truth ratios, ROC curves, what is still known).
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ import matplotlib as mpl
 import torch
 from attrs import asdict
 from matplotlib import pyplot
+from scipy import stats
 from transformers.utils.logging import disable_progress_bar
 
 from unlearnkit.experiment import (
@@ -43,6 +45,7 @@ from unlearnkit.experiment import (
 from unlearnkit.oracle import cache_folder
 from unlearnkit.progress import Bars
 from unlearnkit.report import Report
+from unlearnkit.report_page import save_page
 
 FIRST = ("ga", "npo_nll", "simnpo")
 """Shown first: collapse, slow decay, and between."""
@@ -106,13 +109,24 @@ def write(folder: Path, title: str, budget: Budget, runs: Mapping[int, Sequence[
         "runs": {seed: [as_json(result) for result in results] for seed, results in runs.items()},
     }
     (folder / "results.json").write_text(json.dumps(content, indent=1))
-    (folder / "table.md").write_text(f"# {title}\n\n{table(runs)}\n\n`{command}`, {seconds:.0f} s\n")
+    spread = f"Mean, and half of the 95 % interval (Student's t) over {len(runs)} seeds." if len(runs) > 1 else ""
+    every = f"## Every metric\n\nMeans over seeds.\n\n{full_table(runs)}"
+    (folder / "table.md").write_text(
+        f"# {title}\n\n{spread}\n\n{table(runs)}\n\n{every}\n\n`{command}`, {seconds:.0f} s\n"
+    )
     picture(folder / "pareto.png", title, runs)
-    print(f"\n{table(runs)}\n" if len(runs) > 1 else "")
-    print(f"{seconds:.0f} s. Table, picture and every score: " + ", ".join(str(folder / name) for name in FILES))
+    first = {result.name: result.report for result in next(iter(runs.values()))}
+    save_page({name: first[name] for name in ON_PAGE if name in first}, folder / "page.html", title=title)
+    print(f"\n{table(runs)}\n{spread}\n" if len(runs) > 1 else "")
+    print(full_table(runs))
+    print(
+        f"\n{seconds:.0f} s. Tables, picture, page and every score: " + ", ".join(str(folder / name) for name in FILES)
+    )
 
 
-FILES = ("table.md", "pareto.png", "results.json")
+FILES = ("table.md", "pareto.png", "page.html", "results.json")
+ON_PAGE = ("original", "retrained oracle", "npo_nll", "simnpo", "ga", "idk_nll", "rmu", "uld")
+"""As many as there are colours."""
 
 
 def as_json(result: Result) -> dict[str, object]:
@@ -121,13 +135,13 @@ def as_json(result: Result) -> dict[str, object]:
         "name": result.name,
         "seconds": round(result.seconds, 2),
         "warnings": result.warnings,
-        "scores": json.loads(result.report.as_json(per_example=False)),
+        "scores": json.loads(result.report.as_json(per_example=False))["scores"],
         "path": {step: {name: report[name].value for name in COLUMNS} for step, report in result.path.items()},
     }
 
 
 def table(runs: Mapping[int, Sequence[Result]]) -> str:
-    """Markdown: a row per method; mean ± standard deviation over seeds if there are several."""
+    """Markdown: a row per method; mean ± half of the 95 % interval over seeds if there are several."""
     lines = ["| method | " + " | ".join(COLUMNS.values()) + " |", "|---|" + "---|" * len(COLUMNS)]
     for results in zip(*runs.values(), strict=True):
         cells = (_cell([result.report for result in results], name) for name in COLUMNS)
@@ -144,8 +158,36 @@ def _cell(reports: Sequence[Report], name: str) -> str:
         return f"not measured in {len(values) - len(known)} of {len(values)}"
     if name == "forget_quality":  # p-values span decades: mean and spread of their logarithm
         logs = [math.log10(max(value, 1e-300)) for value in known]
-        return f"10^({statistics.mean(logs):.1f} ± {statistics.stdev(logs):.1f})"
-    return f"{statistics.mean(known):.3f} ± {statistics.stdev(known):.3f}"
+        return f"10^({statistics.mean(logs):.1f} ± {half_interval(logs):.1f})"
+    return f"{statistics.mean(known):.3f} ± {half_interval(known):.3f}"
+
+
+def half_interval(values: Sequence[float]) -> float:
+    """Half of the 95 % confidence interval of a mean, by Student's t: wide where there are few seeds."""
+    return float(stats.t.ppf(0.975, len(values) - 1)) * statistics.stdev(values) / math.sqrt(len(values))
+
+
+def full_table(runs: Mapping[int, Sequence[Result]]) -> str:
+    """Markdown: a row per metric, a column per method; means over seeds, and what could not be measured."""
+    methods = list(zip(*runs.values(), strict=True))
+    lines = [
+        "| metric | " + " | ".join(results[0].name for results in methods) + " |",
+        "|---" * (len(methods) + 1) + "|",
+    ]
+    for name in methods[0][0].report.scores:
+        cells = (_mean([result.report for result in results], name) for results in methods)
+        lines.append(f"| {name} | " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
+def _mean(reports: Sequence[Report], name: str) -> str:
+    known = [value for report in reports if (value := report[name].value) is not None]
+    if not known:
+        return "not measured"
+    if name == "forget_quality":
+        return f"10^{statistics.mean(math.log10(max(value, 1e-300)) for value in known):.1f}"
+    missing = f" ({len(known)} of {len(reports)})" if len(known) < len(reports) else ""
+    return f"{statistics.mean(known):.3g}{missing}"
 
 
 def picture(path: Path, title: str, runs: Mapping[int, Sequence[Result]]) -> None:

@@ -377,10 +377,13 @@ COLUMNS: Mapping[str, str] = {
     "extraction_strength": "ES",
     "forget_truth_ratio": "truth ratio",
     "forget_quality": "forget quality",
+    "privleak": "PrivLeak",
+    "memorization": "memorization",
     "retain_probability": "retain prob",
     "model_utility": "utility",
 }
-"""The metrics of the table, and their headings. Forget quality is a p-value, shown as it is."""
+"""The metrics of the table, and their headings. Forget quality is a p-value, PrivLeak in percent (0 is best);
+memorization is a pillar of OpenUnlearning's ranking, which is high where little is left."""
 
 
 def header() -> str:
@@ -399,4 +402,4 @@ def shown(report: Report, name: str) -> str:
     value = report[name].value
     if value is None:
         return "not measured"
-    return f"{value:.1e}" if name == "forget_quality" else f"{value:.3f}"
+    return f"{value:.1e}" if name == "forget_quality" else f"{value:.1f}" if name == "privleak" else f"{value:.3f}"

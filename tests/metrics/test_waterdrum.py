@@ -22,6 +22,7 @@ from unlearnkit.metrics.waterdrum import (
     permutation,
     phi,
     separability,
+    wave_ranks,
     watermark_strengths,
 )
 from unlearnkit.protocols import Continuations, Generated, Sampling, Seen
@@ -211,13 +212,10 @@ def test_authors_numbers(shared: Path) -> None:
             assert wave.tolist() == pytest.approx(expected["phi"], rel=1e-9, abs=1e-12)
         elif "q" in expected:
             for place, owner in enumerate(inputs["ids"]):
-                ours = watermark_strengths(
-                    inputs["tokens"],
-                    owner=owner,
-                    vocabulary=inputs["N"],
-                    k=inputs["k_p"],
-                    n_gram=case["hyper"]["n_gram"],
-                )
+                options = {"vocabulary": inputs["N"], "k": inputs["k_p"], "n_gram": case["hyper"]["n_gram"]}
+                ours = watermark_strengths(inputs["tokens"], owner=owner, **options)
+                ranks = wave_ranks(inputs["tokens"], owner=owner, **options)
+                assert ranks == [rank[place] for rank in expected["ranking"]], case["name"]
                 # The authors transform in complex64.
                 assert [own.q for own in ours] == pytest.approx([q[place] for q in expected["q"]], abs=1e-6)
                 assert [own.tokens for own in ours] == expected["counted_tokens"]

@@ -41,6 +41,7 @@ import numpy as np
 from attrs import Attribute, field, frozen
 from attrs.validators import ge
 from numpy.typing import NDArray
+from scipy.fft import rfft
 
 from unlearnkit.errors import DataError
 from unlearnkit.metrics.membership import auc
@@ -96,7 +97,7 @@ def phi(vocabulary: int, *, k: int = 1, kappa: float = 6.0) -> NDArray[np.float6
 def watermark_strengths(
     texts: Sequence[Sequence[int]], *, owner: int, vocabulary: int, k: int = 1, n_gram: int = 2
 ) -> list[Strength]:
-    """Strength of one key's watermark in each text; every permutation is made once.
+    """Strength of one key's watermark in each text.
 
     Args:
         texts: token ids of the watermark's tokenizer, without special tokens.
@@ -105,21 +106,49 @@ def watermark_strengths(
         k: which wave; see `phi`.
         n_gram: a token and those before it that the permutation depends on.
     """
+    wave = phi(vocabulary, k=k, kappa=1.0)
+    found = (wave[own] for own in _places(texts, owner, vocabulary, n_gram))
+    return [Strength(math.fsum(own) / max(len(own), 1), len(own)) for own in found]
+
+
+def wave_ranks(
+    texts: Sequence[Sequence[int]], *, owner: int, vocabulary: int, k: int = 1, n_gram: int = 2
+) -> list[int]:
+    """How many other waves are stronger than wave k in each text: 0 where it stands out, or where nothing is counted.
+
+    Strengths are compared in single precision, as in the released code: waves that differ by less are equal.
+
+    Args:
+        texts, owner, vocabulary, k, n_gram: as in `watermark_strengths`.
+    """
+    phi(vocabulary, k=k)  # refuses a k that is no wave
+    ranks = []
+    for places in _places(texts, owner, vocabulary, n_gram):
+        shares = np.bincount(places, minlength=vocabulary) / max(len(places), 1)
+        spectrum = rfft(shares)[1 : (vocabulary - 1) // 2 + 1].astype(np.complex64)
+        strengths = np.concatenate((spectrum.real, -spectrum.imag))
+        ranks.append(int((strengths > strengths[k - 1]).sum()))
+    return ranks
+
+
+def _places(
+    texts: Sequence[Sequence[int]], owner: int, vocabulary: int, n_gram: int
+) -> list[NDArray[np.int64]]:
+    """Place of each counted token in the order of its context, by text; every permutation is made once."""
     if n_gram < 1:
         raise DataError(f"n_gram is {n_gram}; it counts the token itself and is at least 1.")
-    wave = phi(vocabulary, k=k, kappa=1.0)
     wanted: dict[tuple[int, ...], list[tuple[int, int]]] = {}
     for number, tokens in enumerate(texts):
         for end in range(n_gram - 1, len(tokens)):
             if tokens[end] >= vocabulary:
                 break
             wanted.setdefault(tuple(tokens[end - n_gram + 1 : end]), []).append((number, tokens[end]))
-    found: list[list[float]] = [[] for _ in texts]
-    for context, places in wanted.items():
+    found: list[list[int]] = [[] for _ in texts]
+    for context, counted in wanted.items():
         order = permutation(owner, context, vocabulary)
-        for number, token in places:
-            found[number].append(float(wave[order[token]]))
-    return [Strength(math.fsum(own) / max(len(own), 1), len(own)) for own in found]
+        for number, token in counted:
+            found[number].append(int(order[token]))
+    return [np.array(own, dtype=np.int64) for own in found]
 
 
 # --- over texts and data sets -----------------------------------------------------------------------------------------

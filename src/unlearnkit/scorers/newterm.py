@@ -70,20 +70,22 @@ def choices_correct(asked: Iterable[Choice], *, after_marker: bool = True, repea
     Args:
         asked: responses in order.
         after_marker: see `choice_letter`.
-        repeat_letter: whether a response without any word takes over the letter of the one before.
+        repeat_letter: whether a response without any word takes over the letter of the one before, if that had one
+            of its own.
 
     Raises:
         DataError: `gold` counts beyond the choices.
     """
     correct = []
-    letter: str | None = None
+    before: str | None = None
     for response, choices, gold in asked:
         if not 0 <= gold < min(len(choices), len(_LETTERS)):
             raise DataError(
                 f"gold is {gold} of {len(choices)} choices; it counts them from 0, and there are 4 letters."
             )
-        if not repeat_letter or re.search(r"[^\W_]", response):
-            letter = choice_letter(response, after_marker=after_marker)
+        silent = not re.search(r"[^\W_]", response)
+        letter = before if repeat_letter and silent else choice_letter(response, after_marker=after_marker)
+        before = None if silent else letter
         correct.append(_named_choices(response, choices) == {gold} if letter is None else letter == _LETTERS[gold])
     return correct
 
