@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import copy
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import pytest
 import torch
@@ -15,7 +16,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from tests.toy import VOCABULARY, Toy, toy_rows
-from unlearnkit.batch import PlainTemplate, Row, as_role, tokenize
+from unlearnkit.batch import Batch, Collate, PlainTemplate, Row, as_role, collate_text, tokenize
 from unlearnkit.data.fictitious import build_tokenizer, build_world
 from unlearnkit.errors import DataError, NeedError, RecordingError, VocabularyError
 from unlearnkit.evaluate import end_tokens, evaluate, gather, record
@@ -24,7 +25,7 @@ from unlearnkit.models.causal import CausalLM
 from unlearnkit.models.tiny import tiny_model
 from unlearnkit.objectives.retain_kl import RetainKL
 from unlearnkit.observe import Models, observe
-from unlearnkit.protocols import Generated, Greedy, Metric, Needs, Sampling, Score, Seen, Texts, Tokens
+from unlearnkit.protocols import Generated, Greedy, Metric, Need, Needs, Sampling, Score, Seen, Texts, Tokens
 from unlearnkit.report import load_report, save_report
 from unlearnkit.statistics import LabelLogProb
 
@@ -267,28 +268,41 @@ class Watched:
 # --- going on after an interruption -----------------------------------------------------------------------------------
 
 
-def counted(model: PreTrainedModel) -> tuple[CausalLM, list[int]]:
-    """The model, and a list that grows with each forward pass."""
-    wrapped, passes = CausalLM(model), list[int]()
-    wrapped.model.get_input_embeddings().register_forward_hook(lambda *_: passes.append(1))
-    return wrapped, passes
+@pytest.fixture
+def passes(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Grows with each forward pass of any model."""
+    made, plain = list[int](), CausalLM.hidden
+
+    def hidden(self: CausalLM, *inputs: Mapping[str, Tensor], **settings: Any) -> object:
+        made.append(1)
+        return plain(self, *inputs, **settings)
+
+    monkeypatch.setattr(CausalLM, "hidden", hidden)
+    return made
 
 
 def suite() -> dict[str, Metric]:
     return {"p": Probability("forget"), "em": ExactMemorization("other"), "r": Rouge("forget", Greedy(4))}
 
 
-def test_finished_passes_are_not_run_again(tokenizer: PreTrainedTokenizerBase, tmp_path: Path) -> None:
-    model, passes = counted(tiny_model("llama", vocabulary=len(tokenizer)))
+def test_finished_passes_are_not_run_again(
+    tokenizer: PreTrainedTokenizerBase, tmp_path: Path, passes: list[int]
+) -> None:
+    model = CausalLM(tiny_model("llama", vocabulary=len(tokenizer)))
     data = {"forget": questions(tokenizer), "other": as_role(questions(tokenizer, 3), "other")}
     whole = evaluate({"model": model}, suite(), data, tokenizer=tokenizer, resume=tmp_path)
     assert whole == evaluate({"model": model}, suite(), data, tokenizer=tokenizer)
     passes.clear()
     assert evaluate({"model": model}, suite(), data, tokenizer=tokenizer, resume=tmp_path) == whole
     assert not passes
-    more = suite() | {"es": ExtractionStrength("other")}  # reads what "em" reads
-    assert evaluate({"model": model}, more, data, tokenizer=tokenizer, resume=tmp_path)["em"] == whole["em"]
+    fewer: dict[str, Metric] = {"p": Probability("forget"), "es": ExtractionStrength("other")}  # reads what "em" reads
+    assert evaluate({"model": model}, fewer, data, resume=tmp_path)["p"] == whole["p"]
     assert not passes
+    files = set(tmp_path.iterdir())
+    more = suite() | {"other": Probability("other")}
+    assert evaluate({"model": model}, more, data, tokenizer=tokenizer, resume=tmp_path)["em"] == whole["em"]
+    assert passes
+    assert len(set(tmp_path.iterdir()) - files) == 1  # what was missing, and nothing else
 
 
 def test_an_interrupted_evaluation_goes_on(tokenizer: PreTrainedTokenizerBase, tmp_path: Path) -> None:
@@ -302,7 +316,7 @@ def test_an_interrupted_evaluation_goes_on(tokenizer: PreTrainedTokenizerBase, t
 
     with pytest.raises(KeyboardInterrupt):
         evaluate({"model": model}, suite(), data, tokenizer=tokenizer, resume=tmp_path, progress=stop)
-    assert [path.name.split("-")[0] for path in tmp_path.iterdir()] == ["forget"]
+    assert {path.name.split("-")[0] for path in tmp_path.iterdir()} == {"forget"}
     roles = list[str]()
     again = evaluate(
         {"model": model},
@@ -317,23 +331,86 @@ def test_an_interrupted_evaluation_goes_on(tokenizer: PreTrainedTokenizerBase, t
     assert set(roles) == {"other", "forget, generating"}
 
 
-@pytest.mark.parametrize("change", ["weights", "rows", "settings"])
-def test_nothing_is_served_for_anything_else(change: str, tokenizer: PreTrainedTokenizerBase, tmp_path: Path) -> None:
-    model, passes = counted(tiny_model("llama", vocabulary=len(tokenizer)))
-    data, metrics = {"forget": questions(tokenizer)}, {"p": Probability("forget")}
-    before = evaluate({"model": model}, metrics, data, resume=tmp_path)
+def double(rows: Sequence[Row]) -> Batch:
+    return collate_text(rows)
+
+
+@frozen
+class Scaled:
+    """A statistic with a number that its repr does not show."""
+
+    by: float = field(repr=False)
+    uses_labels = False
+
+    def __call__(self, logits: Tensor, labels: Tensor) -> Tensor:
+        return self.by * logits[:, 0]
+
+
+@pytest.mark.parametrize("change", ["weights", "rows", "settings", "attention", "collate", "ends", "tokenizer"])
+def test_nothing_is_served_for_anything_else(
+    change: str, tokenizer: PreTrainedTokenizerBase, tmp_path: Path, passes: list[int]
+) -> None:
+    model = CausalLM(tiny_model("llama", vocabulary=len(tokenizer)))
+    data: dict[str, tuple[Row, ...]] = {"forget": questions(tokenizer)}
+    metrics: dict[str, Metric] = {"p": Probability("forget"), "r": Rouge("forget", Greedy(3))}
+    collate: Collate = collate_text
+    before = evaluate({"model": model}, metrics, data, tokenizer=tokenizer, resume=tmp_path)
     if change == "weights":
         with torch.no_grad():
             next(model.parameters()).mul_(1.5)
     elif change == "settings":
         model.model.config.rms_norm_eps = 0.5
+    elif change == "attention":
+        model.model.set_attn_implementation("eager")
+    elif change == "collate":
+        collate = double
+    elif change == "ends":
+        assert model.model.generation_config is not None
+        model.model.generation_config.eos_token_id = 7
+    elif change == "tokenizer":
+        tokenizer = copy.deepcopy(tokenizer)
+        tokenizer.add_tokens(["another"])
+        del metrics["p"]
     else:
         data = {"forget": questions(tokenizer)[::-1]}
     passes.clear()
-    after = evaluate({"model": model}, metrics, data, resume=tmp_path)
+    models = {"model": tiny_model("llama", vocabulary=len(tokenizer))} if change == "tokenizer" else {"model": model}
+    after = evaluate(models, metrics, data, tokenizer=tokenizer, resume=tmp_path, collate=collate)
     assert passes
-    assert after == evaluate({"model": model}, metrics, data)
-    assert (after["p"].value != before["p"].value) == (change == "weights")
+    assert after == evaluate(models, metrics, data, tokenizer=tokenizer, collate=collate)
+    if change == "weights":
+        assert after["p"].value != before["p"].value
+
+
+def test_statistics_are_told_apart_by_numbers_they_do_not_show(
+    tokenizer: PreTrainedTokenizerBase, tmp_path: Path
+) -> None:
+    model, data = CausalLM(tiny_model("llama", vocabulary=len(tokenizer))), {"forget": questions(tokenizer)}
+    once, twice = (
+        gather({"model": model}, frozenset({need}), data, resume=tmp_path)[need].values
+        for need in (Tokens(Scaled(1.0), "forget"), Tokens(Scaled(2.0), "forget"))
+    )
+    torch.testing.assert_close(2 * once, twice)
+
+
+def test_what_cannot_be_told_apart_is_refused(tokenizer: PreTrainedTokenizerBase, tmp_path: Path) -> None:
+    class Nameless:
+        uses_labels = False
+
+        def __call__(self, logits: Tensor, labels: Tensor) -> Tensor:
+            return logits[:, 0]
+
+    model, data = CausalLM(tiny_model("llama", vocabulary=len(tokenizer))), {"forget": questions(tokenizer)}
+    hidden = frozenset[Need]({Tokens(Nameless(), "forget")})
+    with pytest.raises(NeedError, match="does not show them"):
+        gather({"model": model}, hidden, data, resume=tmp_path)
+    plain = frozenset[Need]({Tokens(LabelLogProb(), "forget")})
+    with pytest.raises(NeedError, match="knows functions by their names"):
+        gather({"model": model}, plain, data, resume=tmp_path, collate=lambda rows: collate_text(rows))
+    model.model.get_input_embeddings().register_forward_hook(lambda *_: None)
+    with pytest.raises(NeedError, match=r"'model.embed_tokens' of 'model' has hooks"):
+        gather({"model": model}, plain, data, resume=tmp_path)
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_torn_file_is_done_again(tokenizer: PreTrainedTokenizerBase, tmp_path: Path) -> None:
@@ -344,6 +421,26 @@ def test_a_torn_file_is_done_again(tokenizer: PreTrainedTokenizerBase, tmp_path:
     for path in tmp_path.iterdir():
         path.write_bytes(path.read_bytes()[:20])
     assert evaluate({"model": model}, metrics, data, tokenizer=tokenizer, resume=tmp_path) == whole
+    for path in tmp_path.glob("*.json"):
+        for content in ("{}", "[1]", '{"texts": [], "references": [], "samples": [], "tokens": []}'):
+            path.write_text(content)
+            assert evaluate({"model": model}, metrics, data, tokenizer=tokenizer, resume=tmp_path) == whole
+
+
+def test_a_check_sees_rows_that_no_metric_reads_and_ids_once() -> None:
+    with pytest.raises(DataError, match="two rows of 'retain'"):
+        evaluate(
+            {"model": Toy()}, {"p": Probability("forget")}, {"forget": ROWS, "retain": [*as_role(ROWS, "retain")] * 2}
+        )
+
+
+def test_a_log_that_lacks_something_costs_the_metrics_that_want_it_only() -> None:
+    rows = {role: toy_rows(role, [(2, 2), (1, 3)]) for role in ("forget", "holdout")}
+    log = record(Toy(1), Probability("forget", of="oracle").needs, rows, of="oracle")
+    metrics: dict[str, Metric] = {role: Probability(role, of="oracle") for role in rows}
+    report = evaluate({"model": Toy(), "oracle": log}, metrics, rows)
+    assert report["forget"].value is not None
+    assert "has no LabelLogProb() of 'holdout'" in str(report["holdout"].reason)
 
 
 def test_a_model_whose_settings_are_not_known_is_refused_at_once(tmp_path: Path) -> None:

@@ -5,14 +5,17 @@ from __future__ import annotations
 import json
 import math
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.metrics.test_model_utility import seen as suite_seen
 from unlearnkit.errors import DataError
+from unlearnkit.metrics import tofu_metrics
 from unlearnkit.open_unlearning import NAMES, forget_quality_of, read_logs, write_logs
-from unlearnkit.protocols import Score
+from unlearnkit.protocols import Score, all_needs
 from unlearnkit.report import Report
 
 EVAL = {
@@ -62,7 +65,7 @@ def test_a_log_is_read_under_our_names(log: Path) -> None:
     assert report["forget_rouge"].per_example == {"0": 0.5}
     assert report["forget_rouge"].left_out == ("1",)
     assert report["exact_memorization"].left_out == ("1",)
-    assert (report["privleak"].value, report["privleak"].higher) == (-50.0, None)
+    assert (report["privleak"].value, report["privleak"].higher) == (-50.0, "forgetting")
     assert report["model_utility"].higher == "utility"
 
 
@@ -115,6 +118,26 @@ def test_every_name_comes_back(values: dict[str, float], tmp_path_factory: pytes
     report = Report({name: Score(value, "knowledge") for name, value in values.items()})
     back = read_logs(write_logs(report, tmp_path_factory.mktemp("logs")).evaluation)
     assert {name: score.value for name, score in back.scores.items()} == values
+
+
+def test_the_field_whose_mean_was_reported_counts(tmp_path: Path) -> None:
+    each = {"0": {"rougeL_recall": 0.7, "rougeL_f1": 0.2}, "1": {"rougeL_recall": 0.8, "rougeL_f1": 0.4}}
+    path = tmp_path / "MUSE_EVAL.json"
+    path.write_text(json.dumps({"forget_knowmem_ROUGE": {"agg_value": 0.3, "value_by_index": each}}))
+    report = read_logs(path)
+    assert report["forget_knowmem"].per_example == {"0": 0.2, "1": 0.4}
+    assert read_logs(write_logs(report, tmp_path / "again", suite="MUSE").evaluation) == report
+
+
+def test_directions_come_back() -> None:
+    """Of every metric of the suite, as far as its value says one."""
+    observed = suite_seen(all_needs(tofu_metrics().values()))
+    report = Report({name: metric(observed) for name, metric in tofu_metrics().items()})
+    with TemporaryDirectory() as folder:
+        back = read_logs(write_logs(report, Path(folder)).evaluation)
+    assert {name: score.higher for name, score in back.scores.items()} == {
+        name: score.higher for name, score in report.scores.items()
+    }
 
 
 def test_forget_quality_of_two_logs(log: Path) -> None:

@@ -129,3 +129,14 @@ def test_nothing_to_show_and_no_matplotlib_are_refused(tmp_path: Path, monkeypat
     with pytest.raises(DataError, match=r"Install unlearnkit\[plot\]"):
         save_page(REPORTS, tmp_path / "page.html")
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("name", ["a$^$", "_hidden"])
+def test_names_that_matplotlib_reads_its_own_way_are_in_the_legend(name: str) -> None:
+    text = page({name: REPORTS["original"]}, title="t")
+    assert name.strip("_$^a") in re.sub(r"<[^>]*>", "", text[text.index("<svg") :])
+
+
+def test_a_metric_without_a_direction_can_be_an_axis() -> None:
+    neither = Report({"gap": Score(3.0, None), "model_utility": Score(0.5, "utility")})
+    assert "Vertical: 0 is best" in page({"m": neither}, title="t", forget="gap")

@@ -14,6 +14,8 @@ from __future__ import annotations
 
 import argparse
 import copy
+import importlib.util
+import os
 import sys
 import time
 import warnings
@@ -55,7 +57,7 @@ from unlearnkit.open_unlearning import read_logs, write_logs
 from unlearnkit.oracle import Training, cache_folder, fine_tuned, oracle_log, oracle_log_path
 from unlearnkit.parallel import Single, Strategy, launched
 from unlearnkit.progress import Bars
-from unlearnkit.protocols import Greedy, Metric, Tokens, all_needs, asked_of_models
+from unlearnkit.protocols import Generated, Greedy, Metric, Score, Tokens, all_needs, asked_of_models
 from unlearnkit.provenance import run_record
 from unlearnkit.recipes import RECIPES, recipe
 from unlearnkit.recording import Recording, fingerprint
@@ -87,7 +89,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 if strategy.rank > 0:
                     warnings.showwarning = _ignore_warning  # they all meet the same
                 {"unlearn": _unlearn, "oracle": _oracle, "evaluate": _evaluate}[options.command](options, strategy)
-    except UnlearnkitError as refused:
+    except (UnlearnkitError, OSError) as refused:
         who = "unlearnkit" if strategy.rank == 0 else f"unlearnkit, rank {strategy.rank}"
         print(f"{who}: {refused}", file=sys.stderr)
         return 2
@@ -147,9 +149,9 @@ def _parser() -> argparse.ArgumentParser:
     recipe_of_original = Training()
     teach.add_argument("--epochs", type=positive, default=recipe_of_original.epochs)
     teach.add_argument("--batch-size", type=positive, default=recipe_of_original.batch_size)
-    teach.add_argument("--learning-rate", type=float, default=recipe_of_original.learning_rate)
-    teach.add_argument("--weight-decay", type=float, default=recipe_of_original.weight_decay)
-    teach.add_argument("--warmup", type=float, default=recipe_of_original.warmup, help="share of the steps")
+    teach.add_argument("--learning-rate", type=above_zero, default=recipe_of_original.learning_rate)
+    teach.add_argument("--weight-decay", type=share, default=recipe_of_original.weight_decay)
+    teach.add_argument("--warmup", type=share, default=recipe_of_original.warmup, help="share of the steps")
     teach.add_argument("--seed", type=int, default=recipe_of_original.seed)
     teach.add_argument("--max-tokens", type=positive, default=4096, help="padded tokens per micro-batch")
     teach.add_argument("--cache", type=Path, default=cache_folder(), help="where models and logs are kept")
@@ -191,6 +193,22 @@ def positive(text: str) -> int:
     number = int(text)
     if number < 1:
         raise argparse.ArgumentTypeError(f"{number} is not above 0")
+    return number
+
+
+def above_zero(text: str) -> float:
+    """A number above 0, for argparse."""
+    number = float(text)
+    if not 0 < number < float("inf"):
+        raise argparse.ArgumentTypeError(f"{text} is not above 0")
+    return number
+
+
+def share(text: str) -> float:
+    """A number from 0 to 1, for argparse."""
+    number = float(text)
+    if not 0 <= number <= 1:
+        raise argparse.ArgumentTypeError(f"{text} is not from 0 to 1")
     return number
 
 
@@ -377,23 +395,27 @@ def _metrics(data: Mapping[str, Sequence[Row]], generate: int, *, oracle: bool) 
     if oracle or not data.keys() <= {"forget", "retain"}:
         return tofu_metrics(generate)
     metrics: dict[str, Metric] = {}
-    for role, rows in data.items():
+    for role in data:
         metrics[f"{role}_probability"] = Probability(role)
         metrics[f"{role}_exact_memorization"] = ExactMemorization(role)
         metrics[f"{role}_extraction_strength"] = ExtractionStrength(role)
-        if all(prompt_length(row) > 1 for row in rows):  # plain text has no prompt to continue
-            metrics[f"{role}_rouge"] = Rouge(role, Greedy(generate))
+        metrics[f"{role}_rouge"] = Rouge(role, Greedy(generate))
     return metrics
 
 
 def _oracle(options: argparse.Namespace, strategy: Strategy) -> None:
+    _check_outputs(options.out, _inside(options.cache))
     model, tokenizer, template = _load(options, strategy)
     files = options.train or ([options.retain] if options.retain else [])
     if not files or options.forget is None:
         raise DataError(
             "an oracle is taught the retain set and compared on the forget set. Pass --retain (or --train) and --forget."
         )
-    taught = [row for path in files for row in _read(options, tokenizer, template, {"train": path})["train"]]
+    taught = [
+        evolve(row, id=f"{path}, {row.id}") if len(files) > 1 else row
+        for path in files
+        for row in _read(options, tokenizer, template, {"train": path})["train"]
+    ]
     data = _measured_data(options, tokenizer, template)
     training = Training(
         epochs=options.epochs,
@@ -404,12 +426,10 @@ def _oracle(options: argparse.Namespace, strategy: Strategy) -> None:
         seed=options.seed,
         max_tokens=options.max_tokens,
     )
-    refuse_trained_on(
-        {"taught": {str(place): content_of(row) for place, row in enumerate(taught)}}
-        | {role: {row.id: content_of(row) for row in data[role]} for role in ("forget", "holdout") if role in data},
-        "forget",
-        ("taught",),
-    )
+    contents = {"taught": {str(place): content_of(row) for place, row in enumerate(taught)}}
+    for role in ("forget", "holdout"):
+        contents[role] = {row.id: content_of(row) for row in data.get(role, ())}
+        refuse_trained_on(contents, role, ("taught",))
     with tqdm(total=training.steps(len(taught)), desc="oracle", disable=strategy.rank > 0) as bar:
         oracle = fine_tuned(
             model,
@@ -423,14 +443,37 @@ def _oracle(options: argparse.Namespace, strategy: Strategy) -> None:
     needs = all_needs(tofu_metrics().values())
     if isinstance(strategy, Single):
         nn.Module.to(oracle, options.device)
-    log = oracle_log(oracle, needs, data, cache=options.cache, max_tokens=options.max_tokens, strategy=strategy)
+    where = options.out or oracle_log_path(oracle, needs, data, cache=options.cache)
+    # Another strategy: that of the training has sharded the model it trained, not the one that was read again.
+    anew = launched()
+    log = oracle_log(oracle, needs, data, cache=options.cache, max_tokens=options.max_tokens, strategy=anew)
     if strategy.rank == 0 and options.out is not None:
         log.save(options.out)
-    where = options.out or oracle_log_path(oracle, needs, data, cache=options.cache)
     _say(strategy, f"the oracle's log, for `unlearnkit evaluate --oracle`: {where}")
 
 
+def _check_outputs(*paths: Path | None) -> None:
+    """Refuse, before any work, files that cannot be written.
+
+    Raises:
+        CheckpointError: names the path.
+    """
+    for path in paths:
+        if path is None:
+            continue
+        above = next(folder for folder in (path.parent, *path.parent.parents) if folder.exists())
+        if path.is_dir() or not above.is_dir() or not os.access(above, os.W_OK):
+            raise CheckpointError(f"{path} cannot be written: it is a folder, or what it lies in is none or is locked.")
+        if path.suffix == ".html" and importlib.util.find_spec("matplotlib") is None:
+            raise DataError(f"the pictures of {path} are drawn by matplotlib. Install unlearnkit[plot].")
+
+
+def _inside(folder: Path | None) -> Path | None:
+    return None if folder is None else folder / "any"
+
+
 def _evaluate(options: argparse.Namespace, strategy: Strategy) -> None:
+    _check_outputs(options.out, _inside(options.open_unlearning), _inside(options.resume))
     oracle = None if options.oracle is None else Recording.load(options.oracle)
     model, tokenizer, template = _load(options, strategy)
     data = _measured_data(options, tokenizer, template)
@@ -439,10 +482,17 @@ def _evaluate(options: argparse.Namespace, strategy: Strategy) -> None:
     models: dict[str, PreTrainedModel | Recording] = {"model": model}
     if oracle is not None:
         models["oracle"] = oracle
+    metrics = _metrics(data, options.generate, oracle=oracle is not None)
+    without = {role for role, rows in data.items() if any(prompt_length(row) < 2 for row in rows)}
+    promptless = {
+        name: Score.not_measured(f"plain text has no prompt to continue (data set {', '.join(sorted(found))})")
+        for name, metric in metrics.items()
+        if (found := {need.role for need in metric.needs if isinstance(need, Generated)} & without)
+    }
     with Bars() as bars:
         report = evaluate(
             models,
-            _metrics(data, options.generate, oracle=oracle is not None),
+            {name: metric for name, metric in metrics.items() if name not in promptless},
             data,
             tokenizer=tokenizer,
             intervals=True,
@@ -451,15 +501,16 @@ def _evaluate(options: argparse.Namespace, strategy: Strategy) -> None:
             progress=bars,
             resume=options.resume,
         )
+    report = evolve(report, scores={name: promptless.get(name) or report[name] for name in metrics})
     _say(strategy, report.markdown())
     if strategy.rank > 0:
         return
-    if options.out is not None and options.out.suffix == ".html":
-        save_page({Path(options.model).name: report}, options.out)
-    elif options.out is not None:
-        save_report(report, options.out)
     if options.open_unlearning is not None:
         write_logs(report, options.open_unlearning)
+    if options.out is not None and options.out.suffix == ".html":
+        save_page({Path(options.model).resolve().name: report}, options.out)
+    elif options.out is not None:
+        save_report(report, options.out)
 
 
 def _report(options: argparse.Namespace) -> None:
@@ -471,6 +522,9 @@ def _report(options: argparse.Namespace) -> None:
         path = Path(file)
         theirs = path.is_dir() or path.name.endswith(("_EVAL.json", "_SUMMARY.json"))
         reports[name] = read_logs(path) if theirs else load_report(path)
+    if options.out.suffix != ".html":
+        raise DataError(f"--out is {options.out}; the page is HTML, and so should its name end in .html.")
+    _check_outputs(options.out)
     save_page(reports, options.out, title=options.title)
     print(f"wrote {options.out}")
 

@@ -1,7 +1,9 @@
 """Finished passes of an evaluation on disk, so that one that was interrupted goes on where it stopped.
 
-A pass is known by everything its answers depend on: the weights of the models it ran, the rows, and the needs. Anything
-else by that name is another pass, which is done anew; nothing is ever served for another model or other data.
+An answer is kept by what it depends on: weights, configuration and adapters of the models, rows and how they are
+collated, the need with all its numbers, for text the tokenizer and the end tokens, and the versions of the packages.
+What cannot be told apart this way (a model of a class of its own, hooks on a module, a function without a name) is
+refused, so that nothing is served for anything else.
 """
 
 from __future__ import annotations
@@ -9,14 +11,16 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
+from importlib.metadata import version
 from pathlib import Path
 
+import attrs
 from attrs import frozen
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
-from torch import Tensor
+from torch import Tensor, nn
 
-from unlearnkit.batch import Row
+from unlearnkit.batch import Collate, Row
 from unlearnkit.errors import NeedError
 from unlearnkit.models.causal import CausalLM
 from unlearnkit.protocols import Continuations, Flat, Generated, Model, TokenNeed
@@ -29,25 +33,54 @@ def identity(name: str, model: Model | Recording, weights: Mapping[str, Tensor])
     """A digest of what a model's answers depend on: its weights (all of them, as a state dict) and its settings.
 
     Raises:
-        NeedError: a model whose settings are not known here (a decode-time method, a model of your own).
+        NeedError: a model whose settings are not known here: a decode-time method, one of your own, one with hooks.
     """
-    content = hashlib.sha256()
     if isinstance(model, Recording):
-        content.update(model.model.encode())
-        for entry, values in model.values.items():
-            content.update(repr(entry).encode())
-            content.update(fingerprint(values).encode())
-        return content.hexdigest()
-    inner = model.model if isinstance(model, CausalLM) else None
-    if inner is None or not isinstance(model, CausalLM):
+        recorded = {repr(entry): fingerprint(values) for entry, values in model.values.items()}
+        return _digest([model.model, sorted(recorded.items())])
+    if type(model) is not CausalLM:
         raise NeedError(
             f"resume=... knows models by their weights and settings, and the settings of {name!r}, a "
             f"{type(model).__name__}, are not known. Evaluate it without resume."
         )
-    content.update(fingerprint(weights).encode())
-    content.update(inner.config.to_json_string().encode())
-    content.update(repr([str(getattr(module, "scaling", "")) for module in inner.modules()]).encode())  # of adapters
-    return content.hexdigest()
+    inner = model.model
+    if hooked := [place for place, module in inner.named_modules() if _has_hooks(module)]:
+        raise NeedError(
+            f"resume=... knows models by their weights and settings, but module {hooked[0]!r} of {name!r} has hooks that "
+            "may change what it computes. Remove them, or evaluate without resume."
+        )
+    attention = getattr(inner.config, "_attn_implementation", "")
+    return _digest([fingerprint(weights), inner.config.to_json_string(), str(attention), _adapters(inner)])
+
+
+def _has_hooks(module: nn.Module) -> bool:
+    return bool(module._forward_hooks or module._forward_pre_hooks)
+
+
+def _adapters(model: nn.Module) -> list[list[str]]:
+    """What PEFT's layers have switched on, and how strongly."""
+    switches = ("active_adapters", "disable_adapters", "merged_adapters", "scaling")
+    return [
+        [place, *(str(getattr(module, switch, "")) for switch in switches)]
+        for place, module in model.named_modules()
+        if any(hasattr(module, switch) for switch in switches)
+    ]
+
+
+def _digest(content: object) -> str:
+    return hashlib.sha256(json.dumps(content).encode()).hexdigest()
+
+
+def name_of(function: Collate) -> str:
+    """What a collating function is known by.
+
+    Raises:
+        NeedError: it was made on the spot, so that its name says nothing.
+    """
+    named = f"{getattr(function, '__module__', '')}.{getattr(function, '__qualname__', '<none>')}"
+    if "<" in named:
+        raise NeedError(f"resume=... knows functions by their names, and {named} has none. Define it in a module.")
+    return named
 
 
 @frozen
@@ -57,67 +90,85 @@ class Answers:
     Attributes:
         folder: where they are; made when the first pass is done.
         identities: digest of each model by name, see `identity`.
+        collate: name of the function that collates rows.
+        language: digest of what turns ids into text: tokenizer, and the end tokens of each model.
     """
 
     folder: Path
     identities: Mapping[str, str]
+    collate: str
+    language: str
 
-    def flats(self, needs: Sequence[TokenNeed], rows: Sequence[Row]) -> dict[TokenNeed, Flat] | None:
-        """The answers to token needs over these rows, if their pass is done; None if it is not, or its file is torn."""
+    def flat(self, need: TokenNeed, rows: Sequence[Row]) -> Flat | None:
+        """The answer to a token need over these rows, if it is there; None if it is not, or its file is torn."""
         try:
-            with safe_open(self._path(needs, rows), framework="pt") as file:
-                return {
-                    need: Flat(file.get_tensor(f"{number}.values"), file.get_tensor(f"{number}.row"), len(rows))
-                    for number, need in enumerate(needs)
-                }
+            with safe_open(self._path(need, rows), framework="pt") as file:
+                return Flat(file.get_tensor("values"), file.get_tensor("row"), len(rows))
         except (SafetensorError, FileNotFoundError):
             return None
 
-    def keep_flats(self, answers: Mapping[TokenNeed, Flat], rows: Sequence[Row]) -> None:
-        """Write the answers of a pass, whole or not at all."""
-        tensors: dict[str, Tensor] = {}
-        for number, flat in enumerate(answers.values()):
-            tensors[f"{number}.values"], tensors[f"{number}.row"] = flat.values.contiguous(), flat.row.contiguous()
-        path = self._path(list(answers), rows)
-        self.folder.mkdir(parents=True, exist_ok=True)
+    def keep_flat(self, need: TokenNeed, rows: Sequence[Row], answer: Flat) -> None:
+        """Write an answer, whole or not at all."""
+        path = self._made(need, rows)
         partial = path.with_name(path.name + ".partial")
+        tensors = {"values": answer.values.contiguous(), "row": answer.row.contiguous()}
         save_file(tensors, partial, metadata={"format": FORMAT})
         partial.replace(path)
 
     def continuations(self, need: Generated, rows: Sequence[Row]) -> Continuations | None:
-        """What was generated for these rows, if that is done."""
+        """What was generated for these rows, if it is there; None if it is not, or its file is torn."""
         try:
-            content = json.loads(self._path([need], rows).read_text(encoding="utf-8"))
-        except (FileNotFoundError, json.JSONDecodeError, UnicodeDecodeError):
+            content = json.loads(self._path(need, rows).read_text(encoding="utf-8"))
+            found = Continuations(
+                tuple(content["texts"]),
+                tuple(content["references"]),
+                tuple(map(tuple, content["samples"])),
+                tuple(tuple(map(tuple, of_row)) for of_row in content["tokens"]),
+            )
+        except (FileNotFoundError, ValueError, KeyError, TypeError):
             return None
-        return Continuations(
-            tuple(content["texts"]),
-            tuple(content["references"]),
-            tuple(map(tuple, content["samples"])),
-            tuple(tuple(map(tuple, of_row)) for of_row in content["tokens"]),
-        )
+        return found if len(found.texts) == len(rows) else None
 
     def keep_continuations(self, need: Generated, rows: Sequence[Row], written: Continuations) -> None:
         """Write what was generated, whole or not at all."""
-        path = self._path([need], rows)
-        self.folder.mkdir(parents=True, exist_ok=True)
+        path = self._made(need, rows)
         partial = path.with_name(path.name + ".partial")
-        content = {
-            "texts": written.texts,
-            "references": written.references,
-            "samples": written.samples,
-            "tokens": written.tokens,
-        }
-        partial.write_text(json.dumps(content), encoding="utf-8")
+        partial.write_text(json.dumps(attrs.asdict(written)), encoding="utf-8")
         partial.replace(path)
 
-    def _path(self, needs: Sequence[TokenNeed | Generated], rows: Sequence[Row]) -> Path:
-        named = {need.of for need in needs} | {"model"}
-        content = hashlib.sha256(FORMAT.encode())
-        content.update(json.dumps(sorted((name, self.identities.get(name, "")) for name in named)).encode())
-        content.update("\n".join(map(repr, needs)).encode())
+    def check(self, need: TokenNeed | Generated) -> None:
+        """Refuse a need whose numbers cannot be read off it.
+
+        Raises:
+            NeedError: names the need.
+        """
+        if " at 0x" in _content(need):
+            raise NeedError(
+                f"resume=... knows needs by their numbers, and {need} does not show them. Make its statistic a frozen "
+                "attrs class, or evaluate without resume."
+            )
+
+    def _made(self, need: TokenNeed | Generated, rows: Sequence[Row]) -> Path:
+        self.folder.mkdir(parents=True, exist_ok=True)
+        return self._path(need, rows)
+
+    def _path(self, need: TokenNeed | Generated, rows: Sequence[Row]) -> Path:
+        models = sorted((name, self.identities.get(name, "")) for name in {need.of, "model"})
+        packages = {package: version(package) for package in ("unlearnkit", "torch", "transformers")}
+        reading = self.language if isinstance(need, Generated) else self.collate
+        content = hashlib.sha256(json.dumps([FORMAT, models, packages, reading, _content(need)]).encode())
         for row in rows:
             content.update(f"{row.id}\x1f{row.group}\x1f{digest(row)}\n".encode())
-        kind = "json" if isinstance(needs[0], Generated) else "safetensors"
-        role = "".join(letter if letter.isalnum() else "_" for letter in needs[0].role)
+        kind = "json" if isinstance(need, Generated) else "safetensors"
+        role = "".join(letter if letter.isalnum() else "_" for letter in need.role)
         return self.folder / f"{role}-{content.hexdigest()[:32]}.{kind}"
+
+
+def _content(value: object) -> str:
+    """A need or statistic with its module, class and all fields, those hidden from its repr too."""
+    kind: type = type(value)
+    named = f"{kind.__module__}.{kind.__qualname__}"
+    if attrs.has(kind):
+        fields = (f"{field.name}={_content(getattr(value, field.name))}" for field in attrs.fields(kind))
+        return f"{named}({', '.join(fields)})"
+    return f"{named} {value!r}"

@@ -13,9 +13,9 @@ from attrs import evolve
 from torch import nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from unlearnkit.answers import Answers, identity
+from unlearnkit.answers import Answers, identity, name_of
 from unlearnkit.batch import Collate, Decode, Row, all_rows, check_tokenizer, check_vocabulary, collate_text
-from unlearnkit.errors import DataError, NeedError
+from unlearnkit.errors import DataError, NeedError, RecordingError
 from unlearnkit.metrics.intervals import with_interval
 from unlearnkit.models.causal import as_model, evaluation_mode
 from unlearnkit.models.peft import PeftModel
@@ -51,7 +51,7 @@ from unlearnkit.protocols import (
     all_needs,
     asked_of_models,
 )
-from unlearnkit.provenance import PACKAGES, data_hash
+from unlearnkit.provenance import PACKAGES, data_hash, tokenizer_hash
 from unlearnkit.recording import Entry, Recording, digest, fingerprint
 from unlearnkit.report import Report
 
@@ -89,8 +89,8 @@ def evaluate(
         strategy: of several processes each does its share, and all get the report.
         progress: called during each pass, on rank 0.
         resume: folder in which the answers of each finished pass are kept. A call that was interrupted goes on from
-            there, and one with further metrics runs what is missing; answers are known by the models' weights, the rows
-            and the needs. All processes must see the folder.
+            there, and one with further metrics asks only for what is missing. Answers are known by all they depend on,
+            see `unlearnkit.answers`. All processes must see the folder.
 
     Raises:
         DataError, NeedError, RecordingError, VocabularyError: before anything is run. A metric that is `Checked` (a
@@ -100,6 +100,7 @@ def evaluate(
         name: model if isinstance(model, Recording) else as_model(model) for name, model in models.items()
     }
     reasons = {name: reason for name, metric in metrics.items() if (reason := _missing(metric, every, data))}
+    check_data(data)  # of all roles: a check compares with those that no need reads, too
     contents = {role: {row.id: content_of(row) for row in all_rows(rows)} for role, rows in data.items()}
     for name, metric in metrics.items():
         if name not in reasons and isinstance(metric, Checked):
@@ -179,7 +180,12 @@ def gather(
                 check_vocabulary(rows, model.vocabulary)
     answers: dict[Need, Answer] = {}
     progress = progress if strategy.rank == 0 else None
-    kept = None if resume is None else Answers(resume, _identities(models, needs, strategy))
+    kept = None
+    if resume is not None:
+        identities = _identities(models, needs, strategy)
+        kept = Answers(resume, identities, name_of(collate), _language(tokenizer, models, generated))
+        for one in asked_of_models(needs):
+            kept.check(one)
     with torch.no_grad(), evaluation_mode(*models.values()):
         placed = strategy.place(models)
         for role in roles:
@@ -188,15 +194,21 @@ def gather(
             of_role.sort(key=repr)  # alike on all ranks, and in what is kept
             if not of_role:
                 continue
-            found = None if kept is None else kept.flats(of_role, rows)
-            if not all(strategy.gather(found is not None)):
-                pieces = share(rows, max_tokens, strategy.size, cost=placed.cut_cost)[strategy.rank]
-                mine = _pass(models, frozenset(of_role), pieces, placed, collate, budget, progress)
-                seen = _reordered(concatenate(strategy.gather(mine)), rows)
-                found = {need: seen[need] for need in of_role}
+            missing = of_role
+            if kept is not None:
+                found = {need: flat for need in of_role if (flat := kept.flat(need, rows)) is not None}
+                everywhere = frozenset[Need].intersection(*strategy.gather(frozenset(found)))
+                answers.update((need, flat) for need, flat in found.items() if need in everywhere)
+                missing = [need for need in of_role if need not in everywhere]
+            if not missing:
+                continue
+            pieces = share(rows, max_tokens, strategy.size, cost=placed.cut_cost)[strategy.rank]
+            mine = _pass(models, frozenset(missing), pieces, placed, collate, budget, progress)
+            seen = _reordered(concatenate(strategy.gather(mine)), rows)
+            for wanted in missing:
+                answers[wanted] = seen[wanted]
                 if kept is not None and strategy.rank == 0:
-                    kept.keep_flats(found, rows)
-            answers.update((need, flat) for need, flat in (found or {}).items())
+                    kept.keep_flat(wanted, rows, seen[wanted])
         for need in generated:
             assert tokenizer is not None
             rows = rows_of[need.role]
@@ -293,6 +305,13 @@ def _missing(metric: Metric, models: Models, data: Mapping[str, Dataset[Row]]) -
         return f"no data set {', '.join(absent)}"
     if unnamed := sorted({need.of for need in asked_of_models(metric.needs)} - models.keys()):
         return f"no model or recording named {', '.join(unnamed)}"
+    for need in sorted(asked_of_models(metric.needs), key=repr):
+        source = models[need.of]
+        if isinstance(source, Recording):
+            try:
+                source.check(need)
+            except RecordingError as lacking:
+                return str(lacking)
     return None
 
 
@@ -304,6 +323,18 @@ def _identities(models: Models, needs: Needs, strategy: Strategy) -> dict[str, s
             weights = strategy.weights(_plain(model)) if isinstance(model, nn.Module) else {}
             known[name] = strategy.gather(identity(name, model, weights))[0]
     return known
+
+
+def _language(tokenizer: PreTrainedTokenizerBase | None, models: Models, generated: Sequence[Generated]) -> str:
+    """A digest of what text depends on beside a model's weights."""
+    if tokenizer is None or not generated:
+        return ""
+    ends = {}
+    for need in generated:
+        model = models[need.of]
+        if not isinstance(model, Recording):
+            ends[need.of] = sorted(end_tokens(tokenizer, model))
+    return f"{tokenizer_hash(tokenizer)} {sorted(ends.items())}"
 
 
 def _pass(

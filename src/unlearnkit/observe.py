@@ -401,7 +401,7 @@ def continuations(
     each = decoding.samples if isinstance(decoding, Sampling) else 1
     prompts = [row.inputs["input_ids"][: prompt_length(row)] for row in rows for _ in range(each)]
     seeds = (
-        [keyed_draw(2**63, decoding.seed, row.id, number) for row in rows for number in range(each)]
+        [keyed_draw(2**32, decoding.seed, row.role, row.id, number) for row in rows for number in range(each)]
         if isinstance(decoding, Sampling)
         else []
     )

@@ -53,21 +53,33 @@ NAMES: Mapping[str, str] = {
 _OURS = {theirs: ours for ours, theirs in NAMES.items()}
 
 FIELDS = ("prob", "score", "rougeL_recall", "rougeL_f1", "rouge1_recall")
-"""What an entry of `value_by_index` may hold the number under; the first that is there counts."""
+"""What an entry of `value_by_index` may hold the number under; of several, the one whose mean was reported counts."""
 
 SAMPLE = "truth_ratio"
 """What `Score.samples` calls the truth ratios, wrong / correct, of each question."""
 
-_FORGETTING = {"forget_quality", "forget_truth_ratio"}
-_NEITHER = {"privleak", "rel_diff"}
+_FORGETTING = {"forget_quality", "forget_truth_ratio", "memorization", "privacy", "privleak"}
+_UTILITY = {"model_utility", "forget_fluency", "forget_ngram_entropy"}
+_KNOWLEDGE = (
+    "forget_",
+    "retain_",
+    "real_authors_",
+    "world_facts_",
+    "mia_",
+    "exact_",
+    "extraction_",
+    "truth_ratio_",
+    "rel_",
+)
 
 
 def _direction(name: str) -> Direction | None:
-    if name in _NEITHER:
-        return None
+    """What a higher value means; None of a metric that is not known."""
     if name in _FORGETTING:
         return "forgetting"
-    return "utility" if name in ("model_utility", "forget_fluency") else "knowledge"
+    if name in _UTILITY:
+        return "utility"
+    return "knowledge" if name.startswith(_KNOWLEDGE) else None
 
 
 def read_logs(path: Path) -> Report:
@@ -94,7 +106,7 @@ def read_logs(path: Path) -> Report:
     scores = {}
     for theirs, entry in content.items():
         name: str = _OURS.get(str(theirs), str(theirs))
-        if not isinstance(entry, dict | int | float | None):
+        if isinstance(entry, bool) or not isinstance(entry, dict | int | float | None):
             continue  # "config" and other notes
         if isinstance(entry, dict) and "agg_value" not in entry:
             continue
@@ -111,18 +123,25 @@ def _score(name: str, entry: Mapping[str, object]) -> Score:
         return Score.not_measured("OpenUnlearning could not measure it (no retain model's log, in most cases)", higher)
     number = float(str(value))
     if "forget" in entry and "holdout" in entry:
-        sides = {side: _by_index(_of(entry[theirs])) for side, theirs in _SIDES.items()}
+        sides = {side: _by_index(_of(entry[theirs]), "score") for side, theirs in _SIDES.items()}
         measured = {side: {key: one for key, one in of.items() if one is not None} for side, of in sides.items()}
         return Score(number, higher, n=len(measured["members"]), samples=measured)
-    each = _by_index(entry)
+    each = next(
+        (found for field in FIELDS if _mean_is(found := _by_index(entry, field), number)), _by_index(entry, *FIELDS)
+    )
     given = {key: one for key, one in each.items() if one is not None}
     left_out = tuple(key for key, one in each.items() if one is None)
     samples: dict[str, dict[str, float]] = {}
     if name.endswith(SAMPLE):
         samples[SAMPLE] = given
         given = {key: _aggregated(name)(ratio) for key, ratio in given.items()}
-    is_mean = bool(given) and math.isclose(math.fsum(given.values()) / len(given), number, abs_tol=1e-6)
-    return Score(number, higher, given if is_mean else {}, n=len(given), left_out=left_out, samples=samples)
+    per_example = given if _mean_is(given, number) else {}
+    return Score(number, higher, per_example, n=len(given), left_out=left_out, samples=samples)
+
+
+def _mean_is(each: Mapping[str, float | None], number: float) -> bool:
+    known = [one for one in each.values() if one is not None]
+    return bool(known) and math.isclose(math.fsum(known) / len(known), number, abs_tol=1e-6)
 
 
 _SIDES = {"members": "forget", "non_members": "holdout"}
@@ -141,12 +160,12 @@ def _of(entry: object) -> Mapping[str, object]:
     return entry
 
 
-def _by_index(entry: Mapping[str, object]) -> dict[str, float | None]:
-    """The number of each example: of several answers their mean, None where it could not be measured."""
+def _by_index(entry: Mapping[str, object], *names: str) -> dict[str, float | None]:
+    """The number of each example under the first name it has: of several answers their mean, None if not measured."""
     found: dict[str, float | None] = {}
     for index, example in _of(entry.get("value_by_index") or {}).items():
         fields = {} if example is None else _of(example)
-        value = next((fields[field] for field in FIELDS if field in fields), None)
+        value = next((fields[name] for name in names if name in fields), None)
         numbers = [float(str(one)) for one in (value if isinstance(value, list) else [value]) if one is not None]
         found[str(index)] = math.fsum(numbers) / len(numbers) if numbers else None
     return found
@@ -189,9 +208,11 @@ def _entry(theirs: str, score: Score) -> dict[str, object]:
         }
         return {"agg_value": score.value, "auc": score.value, **sides}
     each = score.samples.get(SAMPLE) or score.per_example
-    field = "prob" if "Prob" in theirs else "rougeL_recall" if "ROUGE" in theirs else "score"
+    rouge = "rougeL_f1" if "mem_ROUGE" in theirs else "rougeL_recall"  # MUSE's are f-measures
+    field = "prob" if "Prob" in theirs else rouge if "ROUGE" in theirs else "score"
     by_index: dict[str, dict[str, float | None]] = {key: {field: one} for key, one in each.items()}
-    by_index |= {key: {field: None} for key in score.left_out}
+    if SAMPLE not in score.samples:  # their test between truth ratios takes every number there is
+        by_index |= {key: {field: None} for key in score.left_out}
     return {"agg_value": score.value, **({"value_by_index": by_index} if by_index else {})}
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import shutil
 import warnings
 from collections.abc import Callable, Mapping
 from importlib.metadata import version
@@ -18,7 +19,7 @@ from typing import Literal
 
 import torch
 from attrs import asdict, evolve, field, frozen
-from attrs.validators import ge, gt, in_
+from attrs.validators import ge, gt, in_, le
 from transformers import (
     PreTrainedModel,
     PreTrainedTokenizerBase,
@@ -60,7 +61,7 @@ class Training:
     epochs: int = field(default=5, validator=ge(1))
     batch_size: int = field(default=32, validator=ge(1))
     learning_rate: float = field(default=1e-5, validator=gt(0))
-    warmup: float = field(default=0.2, validator=ge(0))
+    warmup: float = field(default=0.2, validator=[ge(0), le(1)])
     schedule: Literal["linear", "cosine"] = field(default="linear", validator=in_(("linear", "cosine")))
     weight_decay: float = field(default=0.01, validator=ge(0))
     betas: tuple[float, float] = (0.9, 0.999)
@@ -116,7 +117,7 @@ def fine_tuned(
         raise DataError("there are no rows to train on.")
     made_with = {package: version(package) for package in ("unlearnkit", "torch", "transformers")}
     ingredients = [
-        *(VERSION, fingerprint(start), start.config.to_dict(), asdict(training)),
+        *(VERSION, fingerprint(start), start.config.to_json_string(), asdict(training)),
         *(data_hash(rows), tokenizer_hash(tokenizer), made_with),
     ]
     name = hashlib.sha256(json.dumps(ingredients, default=str).encode()).hexdigest()[:24]
@@ -157,15 +158,14 @@ def _from_disk(folder: Path, strategy: Strategy) -> PreTrainedModel | None:
     try:
         model, _ = load_model(folder)
         model.eval()
-    except CheckpointError as error:
+    except (CheckpointError, OSError, ValueError) as error:  # weights, or tokenizer and configuration
         broken = str(error)
     reports = strategy.gather(broken)
     if not any(reports):
         return model
     if strategy.rank == 0:
         warnings.warn(f"a trained model on disk is not usable and is made again: {max(reports)}", stacklevel=3)
-        for path in folder.iterdir():
-            path.unlink()
+        shutil.rmtree(folder)
     strategy.gather(None)
     return None
 
@@ -194,7 +194,8 @@ def oracle_log(
         cache: folder for such logs; `cache_folder()` is the user's.
         of: the name by which metrics call it.
         max_tokens: padded tokens per batch.
-        strategy: of several processes, all of which call this and see the folder.
+        strategy: of several processes, all of which call this and see the folder. Not the one that trained: that one
+            has sharded another model.
     """
     path = oracle_log_path(oracle, needs, data, cache=cache, of=of)
     if all(strategy.gather(path.is_file())):
@@ -212,9 +213,11 @@ def oracle_log(
 def oracle_log_path(
     oracle: PreTrainedModel, needs: Needs, data: Mapping[str, Dataset[Row]], *, cache: Path, of: str = "oracle"
 ) -> Path:
-    """Where `oracle_log` keeps its log."""
+    """Where `oracle_log` keeps its log. Ask before: a strategy may hold the weights in another type afterwards."""
     wanted = _recorded(needs, data, of)
     content = hashlib.sha256(fingerprint(oracle).encode())
+    content.update(oracle.config.to_json_string().encode())
+    content.update(repr([version(package) for package in ("unlearnkit", "torch", "transformers")]).encode())
     content.update("\n".join(sorted(map(repr, wanted))).encode())
     for role in sorted({need.role for need in wanted}):
         content.update(data_hash(all_rows(data[role])).encode())

@@ -84,7 +84,7 @@ class Greedy:
 class Sampling:
     """Tokens drawn from the model's distribution, several continuations of each prompt.
 
-    What is drawn depends on `seed`, the row's id and the number of the sample: not on how prompts are batched.
+    What is drawn depends on `seed`, the row's role and id and the number of the sample: not on how prompts are batched.
 
     Attributes:
         samples: continuations of each prompt.

@@ -178,6 +178,8 @@ class Recording:
         Raises:
             RecordingError: not a recording, truncated, or of another model.
         """
+        if not path.is_file():
+            raise RecordingError(f"there is no recording {path}. Make one with record(), or `unlearnkit oracle`.")
         try:
             with safe_open(path, framework="pt") as file:
                 content = json.loads((file.metadata() or {}).get("unlearnkit", "{}"))

@@ -51,7 +51,8 @@ class Report:
             count = f"{score.n} ({len(score.left_out)} left out)" if score.left_out else f"{score.n}"
             higher = f"more {score.higher}" if score.higher else ""
             interval = f"{score.interval.low:.4g} … {score.interval.high:.4g}" if score.interval else ""
-            lines.append(f"| {name} | {value} | {count} | {higher} | {interval} |")
+            cells = (name, value, count, higher, interval)
+            lines.append("| " + " | ".join(cell.replace("|", "\\|").replace("\n", " ") for cell in cells) + " |")
         return "\n".join(lines)
 
     def as_json(self, *, per_example: bool = True) -> str:
@@ -100,7 +101,10 @@ class Report:
             )
         try:
             scores = {name: _score(entry) for name, entry in content["scores"].items()}
-            made = {kind: dict(entries) for kind, entries in content["made"].items()}
+            made = {
+                str(kind): {str(name): str(value) for name, value in entries.items()}
+                for kind, entries in content["made"].items()
+            }
         except (KeyError, TypeError, ValueError, AttributeError) as wrong:
             raise DataError(
                 f"this report is damaged: {type(wrong).__name__}, {wrong}. Measure the model again."
@@ -157,6 +161,8 @@ def load_report(path: Path) -> Report:
     Raises:
         DataError: names the file and what is wrong with it.
     """
+    if not path.is_file():
+        raise DataError(f"there is no report {path}.")
     try:
         return Report.from_json(path.read_text(encoding="utf-8"))
     except (DataError, UnicodeDecodeError) as refused:

@@ -184,7 +184,7 @@ def _made(reports: Mapping[str, Report]) -> str:
 def _pictures(reports: Mapping[str, Report], forget: str | None, utility: str | None) -> list[str]:
     found = []
     if forget and utility and (points := _points(reports, forget, utility)):
-        higher = next(ARROWS[score.higher] for score, _ in points.values() if score.higher)
+        higher = next((ARROWS[score.higher] for score, _ in points.values() if score.higher), "0 is best")
         found.append(
             _figure(
                 f"{forget} against {utility}",
@@ -255,9 +255,9 @@ def _draw_points(
     for name, colour in _coloured(reports):
         if name in points:
             above, along = points[name]
-            axes.plot([along.value or 0.0], [above.value or 0.0], "o", color=colour, label=name)
-    axes.set_xlabel(utility)
-    axes.set_ylabel(forget)
+            axes.plot([along.value or 0.0], [above.value or 0.0], "o", color=colour, label=_plain(name))
+    axes.set_xlabel(_plain(utility))
+    axes.set_ylabel(_plain(forget))
     if forget == "forget_quality" and all(above.value for above, _ in points.values()):
         axes.set_yscale("log")
     axes.legend(frameon=False)
@@ -271,7 +271,7 @@ def _draw_histograms(axes: Axes, ratios: Mapping[str, tuple[list[float], ...]], 
     for name, colour in _coloured(reports):
         if name in logs:
             axes.hist(logs[name], bins=edges, histtype="stepfilled", alpha=0.25, color=colour)
-            axes.hist(logs[name], bins=edges, histtype="step", color=colour, linewidth=1.5, label=name)
+            axes.hist(logs[name], bins=edges, histtype="step", color=colour, linewidth=1.5, label=_plain(name))
     axes.axvline(0.0, color="#888888", linewidth=0.8, linestyle=":")
     axes.set_xlabel("log10 of the truth ratio")
     axes.set_ylabel("questions")
@@ -284,11 +284,17 @@ def _draw_roc(axes: Axes, sides: Mapping[str, tuple[list[float], ...]], reports:
         if name in sides:
             members, non_members = sides[name]
             curve = roc_curve(members, non_members)
-            label = f"{name}, AUC {auc(members, non_members):.3f}"
+            label = f"{_plain(name)}, AUC {auc(members, non_members):.3f}"
             axes.plot(curve.false_positive, curve.true_positive, color=colour, label=label, drawstyle="steps-post")
     axes.set_xlabel("false positive rate")
     axes.set_ylabel("true positive rate")
     axes.legend(frameon=False, loc="lower right")
+
+
+def _plain(name: str) -> str:
+    """A name that matplotlib neither sets as a formula nor leaves out of the legend."""
+    shown = name.replace("$", r"\$")
+    return f"\u200b{shown}" if shown.startswith("_") else shown
 
 
 def _figure(heading: str, caption: str, draw: Callable[[Axes], object]) -> str:

@@ -161,6 +161,14 @@ def test_without_rules_only_the_target_has_to_go() -> None:
         assert find(FAMILY[2], FAMILY, []) == (frozenset({FAMILY[2]}),)
 
 
+def test_entities_may_be_names_and_numbers() -> None:
+    facts = [Fact("Ada", "born", 1815), Fact("Ada", "born", "London"), Fact(1815, "year of", "Ada")]
+    rules = [Rule([(0, "year of", 1)], (1, "born", 0))]
+    assert sorted(facts) == [facts[2], facts[0], facts[1]]
+    both = frozenset({facts[0], facts[2]})
+    assert all_minimal_sets(facts[0], facts, rules) == sampled_minimal_sets(facts[0], facts, rules) == (both,)
+
+
 def test_what_the_target_follows_from_has_to_go_as_well() -> None:
     first, second, target = FAMILY
     expected = {frozenset({first, target}), frozenset({second, target})}

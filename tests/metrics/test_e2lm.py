@@ -48,6 +48,17 @@ def test_straight_lines_and_flat_ones() -> None:
     assert signal_quality([0.0] * 12 + [1.0]).autocorrelation == 0  # the shifted series is constant
 
 
+@given(scores=st.lists(st.sampled_from([0.1, 0.2, 0.3]), min_size=2, max_size=40))
+def test_equal_scores_are_ranked_in_order_or_as_numpy_sorts_them(scores: list[float]) -> None:
+    n = len(scores)
+    for stable in (True, False):
+        ranks = np.argsort(np.argsort(scores, kind="stable") if stable else np.argsort(scores))
+        expected = 1 - 6 * float(np.square(ranks - np.arange(n)).sum()) / (n * (n**2 - 1))
+        found = signal_quality(scores, stable=stable)
+        assert found.monotonicity == pytest.approx(max(0.0, expected), abs=1e-12)
+        assert found.autocorrelation == signal_quality(scores).autocorrelation
+
+
 @given(scores=series.filter(lambda scores: len(set(scores)) > 1), factor=st.integers(1, 8), offset=st.integers(0, 8))
 def test_units_do_not_matter(scores: list[float], factor: int, offset: int) -> None:
     moved = signal_quality([round(1000 * score) * factor + offset for score in scores])

@@ -202,6 +202,19 @@ def test_a_sample_without_tokens_is_not_measured() -> None:
     assert all(map(math.isfinite, score.parts.values()))
 
 
+def test_samples_that_neither_model_could_write_do_not_break_the_mean() -> None:
+    tables = models(6)
+    for place, name in enumerate(("model", "oracle")):  # each rules out another sample of "x"
+        table = tables[name]["forget_written"]
+        logits = table.logits.clone()
+        first = int((table.labels[place] != IGNORE).nonzero()[0])
+        logits[place, first - 1, table.labels[place, first]] = -torch.inf
+        tables[name]["forget_written"] = evolve(table, logits=logits)
+    metric = Fade()
+    score = metric(seen_from_tables(metric.needs, tables))
+    assert (list(score.per_example), score.left_out) == (["y"], ("x",))
+
+
 # --- rows -------------------------------------------------------------------------------------------------------------
 
 PROMPTS = (

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from tests.metrics.worlds import world
 from unlearnkit.errors import DataError
 from unlearnkit.metrics import ForgetQuality, TruthRatio, ks_test
+from unlearnkit.metrics.forget_quality import forget_quality_of_samples
 from unlearnkit.protocols import asked_of_models
 from unlearnkit.testing import Table, seen_from_tables
 
@@ -86,9 +87,22 @@ def test_disjoint_samples_have_a_closed_form(size: int, rounded: float) -> None:
     assert test.p_value == pytest.approx(rounded, rel=5e-3)
 
 
-def test_an_exact_p_value_that_rounding_lifts_above_one_is_one() -> None:
+def test_an_exact_p_value_that_rounding_lifts_above_one_is_the_asymptotic_one() -> None:
     first = [float(i) for i in range(7)]
-    assert ks_test(first, [*first[:6], 7.0]) == pytest.approx((1 / 7, 1.0), rel=1e-15)
+    assert ks_test(first, [*first[:6], 7.0]) == pytest.approx((1 / 7, 0.99996095), rel=1e-8)
+
+
+@pytest.mark.parametrize(("bad", "what"), [([], "it is empty"), ([1.0, math.nan, math.nan], "2 of 3 values are nan")])
+def test_what_cannot_be_ranked_is_refused_and_never_perfect(bad: list[float], what: str) -> None:
+    for samples, name in (((bad, [1.0]), "first"), (([1.0], bad), "second")):
+        with pytest.raises(DataError, match=f"{what} in `{name}`"):
+            ks_test(*samples)
+
+
+@given(values=st.lists(st.sampled_from([-math.inf, 0.0, 1.0, math.inf]), min_size=1, max_size=9))
+def test_infinities_are_ranked_like_other_values(values: list[float]) -> None:
+    finite = [min(max(value, -5.0), 5.0) for value in values]
+    assert ks_test(values, [0.0, math.inf]) == pytest.approx(ks_test(finite, [0.0, 5.0]), rel=1e-12)
 
 
 def test_interleaved_samples() -> None:
@@ -102,13 +116,14 @@ def test_recorded_p_values(shared: Path) -> None:
         for method in ("auto", "exact"):
             expected = case["expected"][method]
             assert test == pytest.approx((expected["D"], expected["pvalue"]), rel=1e-9), case["name"]
+        rough, expected = ks_test(case["inputs"]["a"], case["inputs"]["b"], exact_up_to=0), case["expected"]["asymp"]
+        assert rough == pytest.approx((expected["D"], expected["pvalue"]), rel=1e-9), case["name"]
 
 
-def test_beyond_ten_thousand_values_the_asymptotic_formula_takes_over(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_beyond_so_many_values_the_asymptotic_formula_takes_over() -> None:
     first, second = [float(i) for i in range(30)], [i + 0.5 for i in range(10, 40)]
     exact = ks_test(first, second)
-    monkeypatch.setattr("unlearnkit.metrics.forget_quality._EXACT_UP_TO", 29)
-    asymptotic = ks_test(first, second)
+    asymptotic = ks_test(first, second, exact_up_to=29)
     assert asymptotic.statistic == pytest.approx(exact.statistic)
     assert asymptotic.p_value != pytest.approx(exact.p_value)
     assert asymptotic.p_value == pytest.approx(exact.p_value, rel=0.5)
@@ -159,6 +174,18 @@ def test_without_an_oracle_it_is_refused_not_guessed() -> None:
     assert {need.of for need in asked_of_models(named.needs)} == {"model", "retain95"}
     assert {need.role for need in named.needs} == {"forget05_paraphrased", "forget05_perturbed"}
     assert named.truth_ratio == TruthRatio("forget05")
+
+
+def test_a_question_that_one_side_lacks_is_left_out_of_both() -> None:
+    model, oracle = {"a": 1.0, "b": math.nan, "c": 3.0, "d": 4.0}, {"d": 5.0, "c": math.nan, "b": 6.0, "a": 1.0}
+    score = forget_quality_of_samples(model, oracle)
+    assert (score.n, score.left_out) == (2, ("b", "c"))
+    assert score.samples == {"model": {"a": 1.0, "d": 4.0}, "oracle": {"a": 1.0, "d": 5.0}}
+    assert score.value == ks_test([1.0, 4.0], [1.0, 5.0]).p_value
+    nothing = forget_quality_of_samples({"a": math.nan, "b": 1.0}, {"a": 1.0, "b": math.nan})
+    assert (nothing.value, nothing.left_out) == (None, ("a", "b"))
+    assert nothing.reason is not None
+    assert "1 questions of the model and 1 of the oracle, none of them the same" in nothing.reason
 
 
 def test_questions_have_to_match() -> None:

@@ -81,3 +81,8 @@ def test_a_score_that_is_no_mean_over_examples_stays_as_it_is(unchanged: Score) 
 def test_a_level_in_percent_is_refused() -> None:
     with pytest.raises(DataError, match=r"level is 95; it is a share between 0 and 1"):
         with_interval(score([0.1, 0.2]), level=95)
+
+
+def test_no_resamples_are_refused() -> None:
+    with pytest.raises(DataError, match="resamples is 0; an interval needs at least one"):
+        with_interval(score([0.1, 0.2]), resamples=0)

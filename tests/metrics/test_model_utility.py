@@ -58,6 +58,11 @@ def test_one_zero_makes_the_harmonic_mean_zero() -> None:
     assert harmonic_mean([5e-324, 1.0]) == pytest.approx(0.0, abs=1e-300)
 
 
+def test_infinity_is_the_harmonic_mean_of_infinities_only() -> None:
+    assert harmonic_mean([math.inf, math.inf]) == math.inf
+    assert harmonic_mean([math.inf, 1.0]) == 2.0
+
+
 @pytest.mark.parametrize("values", [[], [1.0, -0.1], [math.nan, 1.0]])
 def test_harmonic_mean_refuses_what_has_none(values: list[float]) -> None:
     with pytest.raises(DataError, match="none of them negative or nan"):

@@ -6,6 +6,7 @@ import json
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import get_args
 
 import pytest
 from hypothesis import given
@@ -18,6 +19,7 @@ from unlearnkit.metrics.seps import (
     Seps,
     SepsItem,
     SepsScores,
+    Unreadable,
     item_grades,
     judge_prompt,
     pair_grades,
@@ -68,6 +70,17 @@ def test_replies_are_read_as_released() -> None:
     assert pair_grades("[7.5, 8]") == (7, 5)
     assert [pair_grades(reply) for reply in ("7", "", "none", "[11, 2]")] == [None] * 4
     assert pair_grades("[11, 2]", highest=None) == (11, 2)
+
+
+@pytest.mark.parametrize("highest", [10, None])
+def test_a_run_of_digits_that_is_too_long_for_a_number_is_unreadable(highest: int | None) -> None:
+    digits = "9" * 5000
+    assert single_grade(digits, highest=highest) is None
+    assert pair_grades(f"[{digits}, 3]", highest=highest) is None
+    broken = {**replies([8] * 10), "forget_retain": f"[7, 8] {digits}"}
+    for unreadable in get_args(Unreadable):  # it fails before any of its grades is taken
+        scores = seps_scores([replies([2] * 10), broken], unreadable=unreadable, highest=highest)
+        assert scores == SepsScores(*[2.0] * 10)
 
 
 @given(st.lists(grades, min_size=10, max_size=10))

@@ -135,6 +135,13 @@ def test_rbf_bandwidth(seed: int) -> None:
     torch.testing.assert_close(rbf_gram(points, sigma=2.0), torch.exp(-squared / 8))
 
 
+def test_equal_rows_are_alike_and_what_is_not_a_number_stays_so() -> None:
+    points = torch.ones(3, 2, dtype=torch.float64)
+    assert torch.equal(rbf_gram(points), torch.ones(3, 3, dtype=torch.float64))
+    assert rbf_cka(points, features(0, 3, 2)).item() == 0
+    assert math.isnan(rbf_cka(math.nan * points, features(0, 3, 2)))
+
+
 def test_equal_rows_do_not_enter_the_bandwidth() -> None:
     points = torch.tensor([[0.0], [0.0], [3.0]], dtype=torch.float64)
     torch.testing.assert_close(rbf_gram(points)[0], torch.tensor([1, 1, math.exp(-0.5)], dtype=torch.float64))

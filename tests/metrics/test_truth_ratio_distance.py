@@ -171,9 +171,9 @@ def test_questions_that_cannot_be_measured_are_left_out() -> None:
     labels = paraphrased.labels.clone()
     labels[1] = -100
     world["forget_paraphrased"] = evolve(paraphrased, labels=labels)
-    score = metric(seen_from_tables(metric.needs, {"model": world, "oracle": constant_world([-1.0, 3.0, 3.0])}))
+    score = metric(seen_from_tables(metric.needs, {"model": world, "oracle": constant_world([-1.0, 9.0, 4.0])}))
     assert (score.n, score.left_out) == (2, ("1",))
-    assert score.value == pytest.approx(wasserstein([-1, 3], [-1, 3, 3]))
+    assert score.value == pytest.approx(wasserstein([-1, 3], [-1, 4]))
     nothing = {name: evolve(table, labels=torch.full_like(table.labels, -100)) for name, table in world.items()}
     empty = metric(seen_from_tables(metric.needs, {"model": nothing, "oracle": world}))
     assert empty.value is None

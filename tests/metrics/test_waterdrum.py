@@ -22,8 +22,8 @@ from unlearnkit.metrics.waterdrum import (
     permutation,
     phi,
     separability,
-    wave_ranks,
     watermark_strengths,
+    wave_ranks,
 )
 from unlearnkit.protocols import Continuations, Generated, Sampling, Seen
 
@@ -68,6 +68,31 @@ def test_a_permutation_is_one_and_depends_on_key_and_context(owner: int, before:
     assert (order == permutation(owner, [before], N)).all()
     others = [permutation((owner + 1) % 2**32, [before], N), permutation(owner, [(before + 1) % N], N)]
     assert all((order != other).any() for other in others)
+
+
+@given(
+    text=texts.filter(lambda tokens: len(tokens) > 4),
+    owner=keys,
+    k=st.integers(1, N - 2),
+    size=st.sampled_from([N, 25]),
+)
+def test_rank_of_a_wave(text: list[int], owner: int, k: int, size: int) -> None:
+    (rank,) = wave_ranks([text], owner=owner, vocabulary=size, k=k)
+    each = [
+        watermark_strengths([text], owner=owner, vocabulary=size, k=other)[0].q
+        for other in range(1, 2 * ((size - 1) // 2) + 1)
+    ]
+    certainly, perhaps = (sum(q > each[k - 1] + slack for q in each) for slack in (1e-6, -1e-6))  # single precision
+    assert certainly <= rank <= perhaps
+
+
+def test_ranks_of_marked_and_of_empty_texts() -> None:
+    marked = watermarked(7, 400, seed=1)
+    assert wave_ranks([marked, [], [3], [1, N]], owner=7, vocabulary=N) == [0, 0, 0, 0]
+    with pytest.raises(DataError, match="k is 23"):
+        wave_ranks([marked], owner=7, vocabulary=N, k=23)
+    with pytest.raises(DataError, match="n_gram is 0"):
+        wave_ranks([marked], owner=7, vocabulary=N, n_gram=0)
 
 
 def test_a_context_outside_of_the_vocabulary_leaves_the_order() -> None:

@@ -185,6 +185,21 @@ def test_a_draw_depends_on_its_own_seed_only(lengths: list[int], seed: int) -> N
     assert other != together or all(len(set(row)) == 1 for row in together)
 
 
+def test_what_is_left_of_a_nucleus_keeps_its_proportions() -> None:
+    logits = torch.tensor([[0.5, 0.3, 0.2]]).log().expand(20_000, 3)
+    uniform = torch.rand(20_000, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    for top_p, expected in ((0.79, [0.625, 0.375, 0.0]), (0.49, [1.0, 0.0, 0.0]), (0.81, [0.5, 0.3, 0.2])):
+        drawn = drawn_tokens(logits, uniform, top_p=top_p)
+        shares = torch.bincount(drawn, minlength=3) / len(drawn)
+        torch.testing.assert_close(shares, torch.tensor(expected), atol=0.012, rtol=0)
+
+
+def test_every_prompt_has_a_seed_of_its_own() -> None:
+    model = CausalLM(tiny_model("llama"))
+    with pytest.raises(DataError, match="2 seeds for 3 prompts"):
+        generate(model, prompts(2, 2, 2), Sampling(max_new_tokens=2), end_tokens=NEVER, seeds=[1, 2])
+
+
 def test_a_cold_draw_is_greedy() -> None:
     model = CausalLM(tiny_model("llama"))
     several = prompts(3, 6)

@@ -107,6 +107,8 @@ def test_the_first_bracket_counts_where_retention_does_not_rise_all_the_way() ->
         (lambda: mixed(ORIGINAL, UNLEARNED, 1.5), "weight is 1.5"),
         (lambda: mixed(ORIGINAL, tiny_model("gpt2"), 0.5), "cannot be mixed"),
         (lambda: calibrate(ORIGINAL, UNLEARNED, position, share=2.0), "share is 2.0"),
+        (lambda: calibrate(ORIGINAL, UNLEARNED, position, grid=0), "grid is 0"),
+        (lambda: calibrate(ORIGINAL, UNLEARNED, position, tolerance=0.0), "tolerance 0.0"),
         (lambda: calibrate(ORIGINAL, UNLEARNED, lambda _: math.nan), "weight 1 is nan"),
     ],
 )

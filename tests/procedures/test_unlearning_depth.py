@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import copy
+import json
 import math
+from pathlib import Path
 
 import pytest
 import torch
@@ -47,6 +49,27 @@ def test_worked_numbers() -> None:
     assert math.isnan(scores[1])
     assert depth_score(retrained[0], retrained[0]).item() == 1
     assert depth_score(retrained[0], 0 * retrained[0]).item() == 0
+
+
+def test_authors_logit_lens_score(shared: Path) -> None:
+    """The same function of another cost: how much less the lens reads at a layer of either model than of the full.
+
+    They add 1e-8 to divisors.
+    """
+    cases = json.loads((shared / "conformance" / "metrics_cka_a.json").read_text())["cases"]
+    compared = 0
+    for case in cases:
+        if "per_layer" in case["expected"] or "full" not in case["inputs"]:
+            continue
+        full, retrained, unlearned = (
+            torch.tensor(list(case["inputs"][name].values()), dtype=torch.float64).T
+            for name in ("full", "retain", "unlearned")
+        )
+        threshold = case["hyper"]["delta_threshold"]
+        scores = depth_score(full - retrained, full - unlearned, threshold=threshold)
+        assert scores.nanmean().item() == pytest.approx(case["expected"]["score"]["score"], abs=1e-7), case["name"]
+        compared += 1
+    assert compared >= 2
 
 
 # --- models -----------------------------------------------------------------------------------------------------------

@@ -124,6 +124,8 @@ def test_silence_is_wrong_and_not_shown_to_the_judge() -> None:
     }
     with pytest.raises(DataError, match="'2' has no answer"):
         judge_answers(items, {"1": "42"}, judge)
+    with pytest.raises(DataError, match="1 replies to 2 prompts"):
+        judge_answers(items[:2], {"1": "42", "2": "42"}, lambda prompts: ["correct: yes"])
 
 
 def test_what_the_judge_did_not_say_is_not_measured() -> None:

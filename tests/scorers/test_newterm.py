@@ -131,6 +131,9 @@ def test_a_letter_is_repeated_only_for_silence() -> None:
     assert choices_correct(rows) == [True, False, False]
     assert choices_correct(rows, repeat_letter=True) == [True, True, False]
     assert choices_correct(rows[1:], repeat_letter=True) == [False, False]
+    silence = Choice("", CHOICES, 0)
+    assert choices_correct([rows[0], silence, silence], repeat_letter=True) == [True, True, False]
+    assert choices_correct([rows[0], rows[2], silence], repeat_letter=True) == [True, False, False]
 
 
 @pytest.mark.parametrize("gold", [-1, 4])

@@ -22,13 +22,27 @@ KEYS: tuple[tuple[str, ...], ...] = (
 
 def fields_of(path: Path) -> frozenset[str]:
     """Field names of a JSONL file's first line; none if it has no object there."""
-    with path.open(encoding="utf-8-sig") as file:
-        first = next((line for line in file if line.strip()), "{}")
+    first = next((line for line in _content(path).split("\n") if line.strip()), "{}")
     try:
         content = json.loads(first)
     except json.JSONDecodeError:
         return frozenset()
     return frozenset(content) if isinstance(content, dict) else frozenset()
+
+
+def _content(path: Path) -> str:
+    """A whole file.
+
+    Raises:
+        DataError: there is none, or it is not UTF-8.
+    """
+    if not path.is_file():
+        raise DataError(f"there is no file {path}.")
+    try:
+        return path.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError as broken:
+        line = path.read_bytes()[: broken.start].count(b"\n") + 1
+        raise DataError(f"{path}, line {line}: not UTF-8 ({broken.reason}). Save the file as UTF-8.") from broken
 
 
 def _text(where: str, key: str, value: object) -> str:
@@ -63,10 +77,8 @@ def read_jsonl(
     """
     if keys is not None and len(keys) not in (1, 2):
         raise DataError(f"keys are {list(keys)}; name one field (text) or two (prompt and answer).")
-    if not path.is_file():
-        raise DataError(f"there is no file {path}.")
     rows: list[Row] = []
-    for number, line in enumerate(path.read_text(encoding="utf-8-sig").split("\n"), start=1):
+    for number, line in enumerate(_content(path).split("\n"), start=1):
         if not line.strip():
             continue
         where = f"{path}, line {number}"

@@ -20,8 +20,9 @@ Checked: UCSB-NLP-Chang/ULD@858608c, scoring logits, kept sets and scores of the
 Deviations:
     1. The released greedy step takes the argmax of scores times the mask of K, so that a token outside of K scores 0
        and wins wherever all scores in K are negative. Here `masked="minus_infinity"` rules it out.
-    2. For theta * V < 1 the released threshold is the smallest log-prob (index -1), and every token is in K. Here k is
-       at least 1: K holds the tokens within a factor theta of the most likely one.
+    2. For theta * V < 1 the released threshold is the smallest log-prob (index -1), and every token is in K,
+       which is `top_logit_filter=0`. Here k is at least 1: K holds the tokens within a factor theta of the most likely
+       one.
     3. For theta = 0 released greedy decoding adds log-softmaxed logits, scoring raw ones, which differ by a constant
        per position. Here both add raw logits.
 """

@@ -50,13 +50,17 @@ Ties = Literal["accuracy", "first"]
 """Which of several sets of the best recall is taken: the one of larger accuracy, or the first one given."""
 
 
+def _place(entity: Entity) -> tuple[bool, Entity]:
+    return isinstance(entity, str), entity
+
+
 @frozen(order=True)
 class Fact:
-    """An edge of the knowledge graph: `tail` is the `relation` of `head`."""
+    """An edge of the knowledge graph: `tail` is the `relation` of `head`. Numbers sort before names."""
 
-    head: Entity
+    head: Entity = field(order=_place)
     relation: str
-    tail: Entity
+    tail: Entity = field(order=_place)
 
 
 class Atom(NamedTuple):

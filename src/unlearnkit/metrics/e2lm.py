@@ -19,7 +19,9 @@ arXiv:2506.07731. Weights are those of its announcement.
 Checked: the starter kit's scoring notebook as copied in tatami-galaxy/e2lm-cruise@f351d1c (SQ and tokens seen, 1e-9).
 RC and CS have no released code: that they rank and compare is theirs, the formulas here are our reading.
 
-Deviations: where the notebook gives nan (fewer than 8 checkpoints, a constant stretch), the correlation is 0 here.
+Deviations: where the notebook gives nan (fewer than 8 checkpoints, a constant stretch), the correlation is 0 here. It
+ranks by numpy's default sort, which puts equal scores in an order that depends on the machine (`stable=False`); here they keep
+their own.
 """
 
 from __future__ import annotations
@@ -48,8 +50,12 @@ class SignalQuality(NamedTuple):
     quality: float
 
 
-def signal_quality(scores: Sequence[float]) -> SignalQuality:
+def signal_quality(scores: Sequence[float], *, stable: bool = True) -> SignalQuality:
     """SQ of a benchmark from its scores at successive checkpoints, oldest first.
+
+    Args:
+        scores: one per checkpoint.
+        stable: whether equal scores are ranked in order, or as numpy's default sort leaves them on this machine.
 
     Raises:
         DataError: fewer than two scores, or one that is not finite.
@@ -58,7 +64,7 @@ def signal_quality(scores: Sequence[float]) -> SignalQuality:
         raise DataError(f"signal quality needs at least two finite scores, oldest first; got {list(scores)}.")
     series = np.array(scores, dtype=np.float64)
     n = len(series)
-    ranks = np.argsort(np.argsort(series, kind="stable"))
+    ranks = np.argsort(np.argsort(series, kind="stable" if stable else None))
     squared = float(np.square(ranks - np.arange(n)).sum())
     monotonicity = max(0.0, 1 - 6 * squared / (n * (n**2 - 1)))
     lags = [abs(_pearson(series[lag:], series[:-lag])) for lag in range(1, n // 4)]

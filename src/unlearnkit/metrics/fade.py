@@ -27,7 +27,6 @@ absolute values and their mean, the division by the length, the number of sample
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 
 import torch
@@ -142,9 +141,9 @@ class Fade:
         if not prompts:
             return score
         sums = {
-            "a": math.fsum(a[prompt] for prompt in prompts),
-            "b": math.fsum(b[prompt] for prompt in prompts),
-            "jeffreys": math.fsum(a_whole[prompt] + b_whole[prompt] for prompt in prompts),
+            "a": sum(a[prompt] for prompt in prompts),
+            "b": sum(b[prompt] for prompt in prompts),
+            "jeffreys": sum(a_whole[prompt] + b_whole[prompt] for prompt in prompts),
         }
         return evolve(score, parts={name: value / len(prompts) for name, value in sums.items()})
 
@@ -158,5 +157,7 @@ class Fade:
             by_prompt: dict[str, list[float]] = {}
             for prompt, gap in zip(seen.groups[role], gaps.tolist(), strict=True):
                 by_prompt.setdefault(prompt, []).append(gap)
-            means.append({prompt: math.fsum(each) / len(each) for prompt, each in by_prompt.items()})
+            means.append(
+                {prompt: sum(each) / len(each) for prompt, each in by_prompt.items()}
+            )  # fsum refuses inf - inf
         return means[0], means[1]

@@ -15,8 +15,8 @@ Checked: locuslab/tofu@bdc209e on recorded evaluation logs of four Llama-2-7b mo
 
 Deviations: none in the definition. The authors test correct/wrong, OpenUnlearning wrong/correct plus 1e-10, we
 log(wrong/correct): the test depends on the order of values only. Where rounding makes the exact p-value 1 + 2e-16,
-scipy, and with it the authors' code, takes the asymptotic one (0.99996 for one case of 7 values); ours is 1. The oracle
-has to be trained on the matching retain set.
+scipy, and with it the authors' code and ours, gives the asymptotic one (0.99996 in one case of 7 values). The oracle has
+to be trained on the matching retain set.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from __future__ import annotations
 import math
 import warnings
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 from attrs import evolve, field, frozen
 from scipy import stats
@@ -32,8 +32,6 @@ from scipy import stats
 from unlearnkit.errors import DataError
 from unlearnkit.metrics.truth_ratio import TruthRatio
 from unlearnkit.protocols import Needs, Score, Seen
-
-_EXACT_UP_TO = 10_000
 
 
 class KSTest(NamedTuple):
@@ -43,20 +41,33 @@ class KSTest(NamedTuple):
     p_value: float
 
 
-def ks_test(first: Sequence[float], second: Sequence[float]) -> KSTest:
-    """Two-sided two-sample Kolmogorov-Smirnov test; neither sample may be empty or hold nan.
+def ks_test(first: Sequence[float], second: Sequence[float], *, exact_up_to: int = 10_000) -> KSTest:
+    """Two-sided two-sample Kolmogorov-Smirnov test.
 
-    The p-value is exact up to 10 000 values per sample and asymptotic beyond, so that a number does not depend on which
-    of the two a library picks: they differ by a factor of two and more at small p. It underflows to 0 below 5e-324.
+    Args:
+        first, second: the samples; their order does not matter.
+        exact_up_to: values per sample up to which the p-value is exact, and asymptotic beyond. Pinned, so that a number
+            does not depend on which of the two a library picks: they differ by a factor of two and more at small p.
+
+    The p-value underflows to 0 below 5e-324.
+
+    Raises:
+        DataError: a sample is empty or holds nan.
     """
-    if max(len(first), len(second)) > _EXACT_UP_TO:
-        asymptotic = stats.ks_2samp(first, second, alternative="two-sided", method="asymp")
-        return KSTest(float(asymptotic.statistic), float(asymptotic.pvalue))
-    with warnings.catch_warnings(record=True) as fallback:
-        warnings.simplefilter("always", RuntimeWarning)
-        exact = stats.ks_2samp(first, second, alternative="two-sided", method="exact")
-    # scipy warns, and takes the asymptotic p-value, where rounding has lifted the exact one above 1.
-    return KSTest(float(exact.statistic), 1.0 if fallback else float(exact.pvalue))
+    for name, sample in (("first", first), ("second", second)):
+        unordered = sum(map(math.isnan, sample))
+        if unordered or not len(sample):
+            what = f"{unordered} of {len(sample)} values are nan" if len(sample) else "it is empty"
+            raise DataError(
+                f"two samples are compared by rank, but {what} in `{name}`. Leave out what was not measured."
+            )
+    method: Literal["exact", "asymp"] = "exact" if max(len(first), len(second)) <= exact_up_to else "asymp"
+    with (
+        warnings.catch_warnings()
+    ):  # scipy says that it takes the asymptotic p where rounding lifts the exact one above 1
+        warnings.simplefilter("ignore", RuntimeWarning)
+        found = stats.ks_2samp(first, second, alternative="two-sided", method=method)
+    return KSTest(float(found.statistic), float(found.pvalue))
 
 
 @frozen
@@ -95,6 +106,8 @@ class ForgetQuality:
 def forget_quality_of_samples(model: Mapping[str, float], oracle: Mapping[str, float]) -> Score:
     """Forget quality of truth ratios (or any increasing function of them) by question; nan was not measured.
 
+    A question that either side lacks is left out of both.
+
     Raises:
         DataError: the questions differ; names some.
     """
@@ -104,20 +117,22 @@ def forget_quality_of_samples(model: Mapping[str, float], oracle: Mapping[str, f
             f"them ({len(model)} of the model, {len(oracle)} of the oracle). Forget quality falls by orders of magnitude "
             "with the number of questions: measure both models on the same ones."
         )
-    ours, theirs = (
-        {name: value for name, value in ratios.items() if not math.isnan(value)} for ratios in (model, oracle)
-    )
-    if not ours or not theirs:
-        return Score.not_measured(
-            f"the truth ratio could be measured on {len(ours)} questions of the model and {len(theirs)} of the oracle",
-            "forgetting",
+    left_out = tuple(name for name in model if math.isnan(model[name]) or math.isnan(oracle[name]))
+    if len(left_out) == len(model):
+        measured = [sum(not math.isnan(value) for value in ratios.values()) for ratios in (model, oracle)]
+        reason = (
+            f"the truth ratio could be measured on {measured[0]} questions of the model and {measured[1]} of the oracle, "
+            "none of them the same"
         )
+        return Score(None, "forgetting", reason=reason, left_out=left_out)
+    absent = set(left_out)
+    ours, theirs = ({name: value for name, value in each.items() if name not in absent} for each in (model, oracle))
     test = ks_test(list(ours.values()), list(theirs.values()))
     return Score(
         test.p_value,
         "forgetting",
         n=len(ours),
         parts={"statistic": test.statistic, "log10_p": math.log10(max(test.p_value, math.ulp(0.0)))},
-        left_out=tuple(name for name in model if name not in ours),
+        left_out=left_out,
         samples={"model": ours, "oracle": theirs},
     )

@@ -28,10 +28,12 @@ def with_interval(score: Score, *, level: float = 0.95, resamples: int = 1000, s
         seed: of the resampling; equal seeds give equal intervals.
 
     Raises:
-        DataError: `level` is not between 0 and 1.
+        DataError: `level` is not between 0 and 1, or `resamples` is below 1.
     """
     if not 0 < level < 1:
         raise DataError(f"level is {level}; it is a share between 0 and 1, 0.95 for an interval of 95 %.")
+    if resamples < 1:
+        raise DataError(f"resamples is {resamples}; an interval needs at least one resampled mean, better 1000.")
     values = np.array([value for _, value in sorted(score.per_example.items())], dtype=np.float64)
     if score.value is None or len(values) < 2 or not math.isclose(score.value, values.mean(), abs_tol=1e-12):
         return score

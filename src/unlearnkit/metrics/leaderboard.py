@@ -17,8 +17,8 @@ catch.
 Paper: Dorna et al. OpenUnlearning: Accelerating LLM Unlearning via Unified Benchmarking of Methods and Metrics.
 NeurIPS 2025, arXiv:2506.12618.
 
-Checked: gnueaj/unlearning-depth-score@fc31639, a re-implementation: its functions, and its published rows of 150
-TOFU models (1e-9).
+Checked: gnueaj/unlearning-depth-score@fc31639, a re-implementation: its functions, and 20 of the rows that it publishes
+for 150 TOFU models (1e-9).
 
 Deviations: the re-implementation gives no Memorization if one of its four is 0, and adds 1e-12 elsewhere; here the mean
 is 0. Its page averages an activation-patching score into Privacy and reports Utility relative to the full model; by

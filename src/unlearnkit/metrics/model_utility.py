@@ -41,7 +41,9 @@ def harmonic_mean(values: Iterable[float]) -> float:
     if not numbers or not all(number >= 0 for number in numbers):
         raise DataError(f"a harmonic mean needs at least one number, none of them negative or nan; got {numbers}.")
     least = min(numbers)  # 1 / least may be too large for a float
-    return len(numbers) * least / math.fsum(least / number for number in numbers) if least > 0 else 0.0
+    if least in (0, math.inf):
+        return float(least)
+    return len(numbers) * least / math.fsum(least / number for number in numbers)
 
 
 @frozen

@@ -59,7 +59,8 @@ _STEP_4 = dict.fromkeys(
 
 @lru_cache(maxsize=1 << 16)
 def porter_stem(word: str) -> str:
-    """The stem of a word of lower-case letters and digits (digits count as consonants)."""
+    """The stem of a word of letters and digits, lower-cased (digits count as consonants)."""
+    word = word.lower()
     if word in _IRREGULAR:
         return _IRREGULAR[word]
     if len(word) <= 2:

@@ -92,15 +92,22 @@ def single_grade(reply: str, *, highest: int | None = 10) -> int | None:
 
 
 def pair_grades(reply: str, *, highest: int | None = 10) -> tuple[int, int] | None:
-    """The first two runs of digits of a reply ("[4, 7]"); None if there are fewer, or one is above `highest`."""
+    """The first two runs of digits of a reply ("[4, 7]"); None if there are fewer, or one is above `highest`.
+
+    A reply with a run of more digits than Python turns into a number (4300) cannot be read either.
+    """
     found = _numbers(reply)
-    if len(found) < 2 or not all(_on_scale(grade, highest) for grade in found[:2]):
+    if found is None or len(found) < 2 or not all(_on_scale(grade, highest) for grade in found[:2]):
         return None
     return found[0], found[1]
 
 
-def _numbers(reply: str) -> list[int]:
-    return [int(digits) for digits in re.findall(r"\d+", reply)]
+def _numbers(reply: str) -> list[int] | None:
+    """All runs of digits; None if one of them is too long."""
+    try:
+        return [int(digits) for digits in re.findall(r"\d+", reply)]
+    except ValueError:
+        return None
 
 
 def _on_scale(grade: int, highest: int | None) -> bool:
@@ -133,8 +140,13 @@ def _grades_until_unreadable(replies: Mapping[str, str], highest: int | None) ->
         if (grade := single_grade(replies[kind], highest=highest)) is None:
             return ()
         grades.append(grade)
+    pairs: list[list[int]] = []
     for kind in ("retain_retain", "forget_forget", "retain_forget", "forget_retain"):
-        found = [grade for grade in _numbers(replies[kind])[:2] if _on_scale(grade, highest)]
+        if (numbers := _numbers(replies[kind])) is None:
+            return ()
+        pairs.append(numbers)
+    for numbers in pairs:
+        found = [grade for grade in numbers[:2] if _on_scale(grade, highest)]
         grades += found
         if len(found) < 2:
             break

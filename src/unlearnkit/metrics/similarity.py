@@ -111,7 +111,7 @@ def rbf_gram(features: Tensor, *, sigma: float | None = None, median: Literal["m
         return torch.exp(-squared / (2 * sigma**2))
     apart = squared[squared > 0].sort().values
     if not len(apart):
-        return torch.ones_like(squared)
+        return torch.exp(-squared)  # 1, or nan
     lower = apart[(len(apart) - 1) // 2]
     middle = lower if median == "lower" else (lower + apart[len(apart) // 2]) / 2
     return torch.exp(-squared / (2 * middle))

@@ -107,7 +107,7 @@ class TruthRatioDistance:
 
     "wasserstein": lower is closer to the oracle. "jensen_shannon" and "kolmogorov": higher is closer, better forgotten.
     Parts: the plain `distance` (W1, JS in nats, D). Questions that one of the models could not be measured on are in
-    `left_out`.
+    `left_out` and not compared.
 
     Attributes:
         role: the forget set.
@@ -142,11 +142,13 @@ class TruthRatioDistance:
         higher: Direction = "knowledge" if self.measure == "wasserstein" else "forgetting"
         model, oracle = self.truth_ratio.log_ratios(seen), self.oracle_truth_ratio.log_ratios(seen)
         left_out = tuple(sorted({name for each in (model, oracle) for name in each if math.isnan(each[name])}))
-        ours, theirs = (scaled([v for v in each.values() if not math.isnan(v)], self.scale) for each in (model, oracle))
-        if not ours or not theirs:
+        both = sorted((model.keys() & oracle.keys()) - set(left_out))
+        ours, theirs = (scaled([each[name] for name in both], self.scale) for each in (model, oracle))
+        if not both:
+            measured = [sum(not math.isnan(value) for value in each.values()) for each in (model, oracle)]
             reason = (
-                f"the truth ratio could be measured on {len(ours)} questions of the model and {len(theirs)} of the "
-                f"oracle {self.oracle!r}"
+                f"the truth ratio could be measured on {measured[0]} questions of the model and {measured[1]} of the "
+                f"oracle {self.oracle!r}, none of them the same"
             )
             return Score(None, higher, reason=reason, left_out=left_out)
         if self.measure != "kolmogorov" and not all(map(math.isfinite, ours + theirs)):

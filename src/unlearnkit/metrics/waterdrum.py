@@ -131,9 +131,7 @@ def wave_ranks(
     return ranks
 
 
-def _places(
-    texts: Sequence[Sequence[int]], owner: int, vocabulary: int, n_gram: int
-) -> list[NDArray[np.int64]]:
+def _places(texts: Sequence[Sequence[int]], owner: int, vocabulary: int, n_gram: int) -> list[NDArray[np.int64]]:
     """Place of each counted token in the order of its context, by text; every permutation is made once."""
     if n_gram < 1:
         raise DataError(f"n_gram is {n_gram}; it counts the token itself and is at least 1.")

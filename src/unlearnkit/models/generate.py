@@ -45,11 +45,13 @@ def generate(
             equally often on all of them.
 
     Raises:
-        DataError: an empty prompt.
+        DataError: an empty prompt, or another number of seeds than of prompts.
         NeedError: stop strings without `decode`.
     """
     if decoding.stop and decode is None:
         raise NeedError(f"stop strings {decoding.stop} are looked for in text: pass `decode`, or leave `stop` empty.")
+    if seeds and len(seeds) != len(prompts):
+        raise DataError(f"there are {len(seeds)} seeds for {len(prompts)} prompts; each prompt has one of its own.")
     if empty := [number for number, prompt in enumerate(prompts) if not len(prompt)]:
         raise DataError(f"prompt {empty[0]} is empty; generation needs at least one token to start from.")
     if not prompts:

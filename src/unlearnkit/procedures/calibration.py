@@ -101,10 +101,12 @@ def calibrate(
         tolerance: width of the bracket at which bisection ends; the returned weight meets the bar.
 
     Raises:
-        DataError: a share outside [0, 1], a score that is negative or not finite.
+        DataError: a share outside [0, 1], no grid or tolerance, a score that is negative or not finite.
     """
     if not 0 <= share <= 1:
         raise DataError(f"share is {share}; it is the part of the original's retain score to reach, from 0 to 1.")
+    if grid < 1 or tolerance <= 0:
+        raise DataError(f"grid is {grid} and tolerance {tolerance}; a search takes at least 1 step and ends above 0.")
     tried: list[tuple[float, float]] = []
 
     def score(weight: float) -> float:

@@ -18,7 +18,8 @@ rotated or rescaled as a whole scores 1, whatever it knows.
 Paper: Lee et al. Measuring the Depth of LLM Unlearning via Activation Patching. 2026, arXiv:2605.24614.
 
 Checked: read in gnueaj/unlearning-depth-score@fc31639 (the authors' code, `compute_uds.py`); the score against its
-definition worked out layer by layer. No deltas were recorded.
+definition worked out layer by layer, and against that repository's logit-lens score, which is the same function of
+other log-probs (1e-7: it adds 1e-8 to divisors).
 
 Deviations: as a source, the released code takes transformers' list of hidden states, whose last entry comes after the
 final norm, and puts it in front of that norm: for the last block it patches states that no model has there. Here they

@@ -66,7 +66,7 @@ def judge_answers(items: Iterable[Item], answers: Mapping[str, str], judge: Judg
     """A verdict per item id; wrong, and unasked, where the answer is empty; None where the judge did not say.
 
     Raises:
-        DataError: an item has no answer.
+        DataError: an item has no answer, or a judge that gives other than one reply per prompt.
     """
     asked = {item.id: item for item in items}
     if missing := asked.keys() - answers.keys():
@@ -78,6 +78,8 @@ def judge_answers(items: Iterable[Item], answers: Mapping[str, str], judge: Judg
     judged = [key for key in asked if answers[key].strip()]
     tasks = [_TASK.format(question=_question(asked[key]), answer=answers[key], gold=asked[key].gold) for key in judged]
     replies = judge(tasks) if tasks else ()
+    if len(replies) != len(tasks):
+        raise DataError(f"the judge gave {len(replies)} replies to {len(tasks)} prompts; it has to answer each.")
     return verdicts | {key: read_verdict(reply) for key, reply in zip(judged, replies, strict=True)}
 
 
