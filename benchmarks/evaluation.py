@@ -24,10 +24,10 @@ import gc
 import json
 import os
 import statistics
+import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
-from functools import partial
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import torch
@@ -77,11 +77,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options = parse(arguments)
     torch.set_num_threads(options.threads)
     stage = build(options)
+    if options.memory_of is not None:
+        print_memory(options.memory_of, stage, options.max_tokens)
+        return
     said = describe(options, stage)
     print("\n".join(f"{name}: {value}" for name, value in said.items()), flush=True)
-    used = {side: memory(partial(run, side, stage, options.max_tokens), stage) for side in (COMMON, REUSE, OURS)}
     timed, rows, apart = times(stage, options.rounds, options.max_tokens)
     assert apart < 1e-3, f"the sides do not agree: {apart}"
+    used = {side: memory(side, sys.argv[1:] if arguments is None else arguments) for side in timed}
     table = teacher_forced(timed, used, rows)
     print(f"\nvalues differ by at most {apart:.1e}\n\n{table}", flush=True)
     generated = generation(stage, options)
@@ -112,6 +115,9 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--quick", action="store_true", help="invented questions and a toy model")
     parser.add_argument("--out", type=Path, default=Path("results/evaluation.json"))
+    parser.add_argument(
+        "--memory-of", choices=[COMMON, REUSE, OURS], help="measure one side's memory, and nothing else"
+    )
     options = parser.parse_args(arguments)
     if not options.quick and (options.tofu is None or options.tokenizer is None):
         parser.error("TOFU's files and a tokenizer are needed: --tofu and --tokenizer, or --quick")
@@ -224,25 +230,21 @@ class Memory:
     above: int
 
 
-def memory(work: Callable[[], object], stage: Stage) -> Memory:
-    """Peak of a child process that does the work after a warm-up; the child's threads are its own."""
-    reading, writing = os.pipe()
-    if child := os.fork():
-        os.close(writing)
-        with os.fdopen(reading) as pipe:
-            told = pipe.read()
-        _, failed = os.waitpid(child, 0)
-        if failed:
-            raise SystemExit(f"a process that measures memory ended with status {failed}")
-        return Memory(*json.loads(told))
+def memory(side: str, arguments: Sequence[str]) -> Memory:
+    """Peak of a process of its own that runs one side."""
+    command = [sys.executable, __file__, *arguments, "--memory-of", side]
+    done = subprocess.run(command, check=True, capture_output=True, text=True)
+    return Memory(*json.loads(done.stdout.splitlines()[-1]))
+
+
+def print_memory(side: str, stage: Stage, max_tokens: int) -> None:
+    """What `memory` reads: the resident set before the suite, and how far it rose above it, in bytes."""
     losses(stage.model, stage.data["forget"][:2])
     gc.collect()
     base = status("VmRSS")
     Path("/proc/self/clear_refs").write_text("5")
-    work()
-    with os.fdopen(writing, "w") as pipe:
-        pipe.write(json.dumps([base, status("VmHWM") - base]))
-    os._exit(0)
+    run(side, stage, max_tokens)
+    print(json.dumps([base, status("VmHWM") - base]))
 
 
 def teacher_forced(timed: Mapping[str, Sequence[float]], used: Mapping[str, Memory], rows: Mapping[str, int]) -> str:

@@ -159,7 +159,8 @@ def _cell(reports: Sequence[Report], name: str) -> str:
     if name == "forget_quality":  # p-values span decades: mean and spread of their logarithm
         logs = [math.log10(max(value, 1e-300)) for value in known]
         return f"10^({statistics.mean(logs):.1f} ± {half_interval(logs):.1f})"
-    return f"{statistics.mean(known):.3f} ± {half_interval(known):.3f}"
+    digits = 0 if name == "privleak" else 3  # in percent
+    return f"{statistics.mean(known):.{digits}f} ± {half_interval(known):.{digits}f}"
 
 
 def half_interval(values: Sequence[float]) -> float:

@@ -21,6 +21,7 @@ from unlearnkit.data.fictitious import build_tokenizer, build_world
 from unlearnkit.models.tiny import tiny_model
 from unlearnkit.open_unlearning import read_logs
 from unlearnkit.recipes import RECIPES
+from unlearnkit.recording import Recording
 from unlearnkit.report import load_report
 
 pytestmark = pytest.mark.filterwarnings("ignore::unlearnkit.errors.UnlearningWarning")
@@ -220,7 +221,7 @@ def test_plain_text_has_no_rouge(folder: Path, tmp_path: Path, capsys: pytest.Ca
     assert main(command) == 0
     printed = capsys.readouterr().out
     assert "| forget_probability |" in printed
-    assert "rouge" not in printed
+    assert "| forget_rouge | not measured: plain text has no prompt" in printed
 
 
 def test_list_names_everything(capsys: pytest.CaptureFixture[str]) -> None:
@@ -284,6 +285,52 @@ def test_an_oracle_its_log_the_suite_and_a_page(
     named = [f"ours={out['json']}", f"theirs={tmp_path / 'theirs'}"]
     assert main(["report", *named, "--out", str(page)]) == 0
     assert "theirs, AUC" in page.read_text()
+
+
+def test_two_ranks_train_an_oracle_and_record_it(folder: Path, tofu_like: list[str], tmp_path: Path) -> None:
+    command = ["oracle", "--model", str(folder / "model"), *tofu_like[:6], "--epochs", "1", "--batch-size", "4"]
+    command += ["--train", tofu_like[3], tofu_like[9], "--cache", str(tmp_path / "cache")]
+    done = torchrun(2, "unlearnkit", *command)
+    assert done.returncode == 0, done.stdout + done.stderr
+    path = Path(done.stdout.split("--oracle`: ")[1].split("\n")[0])
+    assert Recording.load(path).values
+    again = torchrun(2, "unlearnkit", *command)  # model and log are there
+    assert str(path) in again.stdout, again.stdout + again.stderr
+
+
+def test_holdout_that_was_taught_is_refused(
+    folder: Path, tofu_like: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = ["oracle", "--model", str(folder / "model"), "--device", "cpu", *tofu_like, "--train", tofu_like[5]]
+    assert main([*command, "--cache", str(tmp_path / "cache")]) == 2
+    assert "rows of 'holdout' hold the same tokens as rows that were trained on" in capsys.readouterr().err
+
+
+def test_outputs_that_cannot_be_written_are_refused_before_any_work(
+    folder: Path, tofu_like: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("unlearnkit.__main__.load_model", lambda *_, **__: pytest.fail("a model was loaded"))
+    measure = ["evaluate", "--model", str(folder / "model"), "--device", "cpu", *tofu_like]
+    (tmp_path / "file").write_text("")
+    for option in (["--out", str(tmp_path)], ["--resume", str(tmp_path / "file")], ["--oracle", str(tmp_path / "no")]):
+        assert main([*measure, *option]) == 2
+        assert str(tmp_path) in capsys.readouterr().err
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    assert main([*measure, "--out", str(tmp_path / "page.html")]) == 2
+    assert "Install unlearnkit[plot]" in capsys.readouterr().err
+
+
+def test_plain_text_generates_nothing_in_the_suite_either(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    texts = [question.answer for question in build_world().full[:6]]
+    for name, lines in (("forget", texts[:3]), ("holdout", texts[3:])):
+        (tmp_path / f"{name}.jsonl").write_text("\n".join(json.dumps({"text": text}) for text in lines))
+    files = ["--forget", str(tmp_path / "forget.jsonl"), "--holdout", str(tmp_path / "holdout.jsonl")]
+    assert main(["evaluate", "--model", str(folder / "model"), "--device", "cpu", *files]) == 0
+    printed = capsys.readouterr().out
+    assert "| forget_rouge | not measured: plain text has no prompt to continue (data set forget)" in printed
+    assert re.search(r"\| mia_min_k \| [01]", printed)
 
 
 def test_without_oracle_and_holdout_the_rest_is_measured_and_the_missing_named(

@@ -104,20 +104,23 @@ def _table(reports: Mapping[str, Report]) -> str:
     rows = []
     for name in names:
         scores = [report.scores.get(name) for report in reports.values()]
+        counts = {score.n for score in scores if score is not None and score.value is not None}
         higher = next((ARROWS[score.higher] for score in scores if score and score.higher), "")
-        cells = "".join(f"<td>{_cell(score, notes)}</td>" for score in scores)
-        rows.append(f'<tr><td>{escape(name)}</td>{cells}<td class="small">{higher}</td></tr>')
+        cells = "".join(f"<td>{_cell(score, notes, alike=len(counts) < 2)}</td>" for score in scores)
+        count = str(max(counts)) if len(counts) == 1 and max(counts) else ""
+        rows.append(f'<tr><td>{escape(name)}</td>{cells}<td>{count}</td><td class="small">{higher}</td></tr>')
     reasons = "".join(f"<li>{escape(reason)}</li>" for reason in notes)
     return (
-        f"<h2>Scores</h2>\n<div class=wide><table><thead><tr><th>metric</th>{heads}<th></th></tr></thead>\n<tbody>"
+        f"<h2>Scores</h2>\n<div class=wide><table><thead><tr><th>metric</th>{heads}<th>n</th><th></th></tr></thead>\n<tbody>"
         + "\n".join(rows)
         + "</tbody></table></div>\n"
-        + '<p class="small">Small: the interval over examples, where one was asked for, and n, the examples behind a '
-        "score.</p>" + (f"\n<p>Not measured, and why:</p>\n<ol>{reasons}</ol>" if notes else "")
+        + '<p class="small">n: the examples behind a score. Below a value: its interval over examples, where one was '
+        "asked for.</p>" + (f"\n<p>Not measured, and why:</p>\n<ol>{reasons}</ol>" if notes else "")
     )
 
 
-def _cell(score: Score | None, notes: dict[str, int]) -> str:
+def _cell(score: Score | None, notes: dict[str, int], *, alike: bool) -> str:
+    """A score; `alike`: all models have it over as many examples, which is said once."""
     if score is None:
         return '<span class="none">not asked</span>'
     if score.value is None:
@@ -126,7 +129,7 @@ def _cell(score: Score | None, notes: dict[str, int]) -> str:
     parts = []
     if score.interval is not None:
         parts.append(f"{_shown(score.interval.low)} … {_shown(score.interval.high)}")
-    if score.n:
+    if score.n and not alike:
         parts.append(f"n = {score.n}")
     if score.left_out:
         parts.append(f"{len(score.left_out)} left out")

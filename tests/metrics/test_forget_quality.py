@@ -117,6 +117,10 @@ def test_recorded_p_values(shared: Path) -> None:
             expected = case["expected"][method]
             assert test == pytest.approx((expected["D"], expected["pvalue"]), rel=1e-9), case["name"]
         rough, expected = ks_test(case["inputs"]["a"], case["inputs"]["b"], exact_up_to=0), case["expected"]["asymp"]
+        expected = {name: float(value) for name, value in expected.items()}  # nan of one value against one
+        if math.isnan(expected["pvalue"]):
+            assert math.isnan(rough.p_value)
+            continue
         assert rough == pytest.approx((expected["D"], expected["pvalue"]), rel=1e-9), case["name"]
 
 

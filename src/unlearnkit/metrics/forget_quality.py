@@ -5,7 +5,7 @@ same forget questions:
 
     D = sup_x |F_model(x) - F_oracle(x)|,    forget quality = P(D' >= D) if both samples came from one distribution
 
-A high p-value is good forgetting (above 0.05 is read as success); a low one says that the models differ, not which of
+In [0, 1]. Needs the truth ratio's pass over model and oracle. A high p-value is good forgetting (above 0.05 is read as success); a low one says that the models differ, not which of
 them knows more. It falls by orders of magnitude as questions are added: compare equal numbers only.
 
 Paper: Maini, Feng, Schwarzschild, Lipton, Kolter. TOFU: A Task of Fictitious Unlearning for LLMs.

@@ -3,7 +3,11 @@ r"""Exact memorization and extraction strength: is the answer's next token the m
     EM = share of the T scored tokens that are the most likely one, given the true answer so far
     ES = 1 - k/T,  k: the shortest prefix of the answer after which all scored tokens are the most likely one
 
-The last supervised token, taken to be the end token, is not scored.
+The last supervised token, taken to be the end token, is not scored. Both are in [0, 1]; higher: more is known. Needs to
+know, at each token of an answer, whether it was the first choice: one pass, nothing generated.
+
+Where they mislead: the opening words that all such answers share are hit without any knowledge, and raise EM; ES of
+short answers takes few values; neither sees an answer that is the second choice everywhere.
 
 Papers: EM: Tirumala, Markosyan, Zettlemoyer, Aghajanyan. Memorization Without Overfitting. NeurIPS 2022,
 arXiv:2205.10770. ES: Carlini et al. Extracting Training Data from Large Language Models. USENIX Security 2021,

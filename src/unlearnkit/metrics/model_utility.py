@@ -4,6 +4,11 @@ r"""Model Utility: what is left of a model, as the harmonic mean of nine numbers
 
 Probability is normalised over the options on real authors and world facts; the truth ratio is the "true_better" one,
 against the paraphrase on the retain set and against the plain answer on the other two. The forget set does not enter.
+It is in [0, 1], higher is more useful; an undamaged Llama-2-7b has 0.62. Needs one pass over seven roles and text for
+three.
+
+Where it misleads: one term near 0 hides the other eight, and none of them reads what the model says beyond its overlap
+with the answer: a model that repeats itself is not noticed.
 
 Paper: Maini, Feng, Schwarzschild, Lipton, Kolter. TOFU: A Task of Fictitious Unlearning for LLMs.
 COLM 2024, arXiv:2401.06121.

@@ -3,6 +3,12 @@ r"""Probability: how likely a model finds the whole answer, per token, under tea
     P(y|x) = exp( (1/T) * sum_t log p(y_t | x, y_<t) )        geometric mean over answer tokens and the end token
     probability = mean over examples;  probability_mc = P(correct) / (P(correct) + sum_j P(wrong_j))
 
+Both are in [0, 1]; higher: more is known. A model that takes all V tokens for equally likely has 1/V, whatever the
+length; among k wrong options chance is 1/(k + 1). Needs log-probs of the answers, one pass.
+
+Where it misleads: it is the probability of one phrasing. Common words and the shape of such answers are likely without
+the fact, and the same fact in other words is not asked for: compare with the retrained oracle.
+
 Paper: Maini, Feng, Schwarzschild, Lipton, Kolter. TOFU: A Task of Fictitious Unlearning for LLMs.
 COLM 2024, arXiv:2401.06121.
 

@@ -7,7 +7,10 @@ the text that has fewer, or the length of the longest common subsequence ("rouge
 lower-casing, optionally stemmed if longer than three letters.
 
 Benchmarks differ: TOFU reports rougeL recall with stemmer, MUSE and DUSK rougeL f-measure without; OpenUnlearning's
-version of MUSE has the stemmer on.
+version of MUSE has the stemmer on. All are in [0, 1]; higher: more of the reference comes back. Needs generated text.
+
+Where it misleads: the words of the question are half of many answers; "not" is one word among many; recall rewards
+whoever writes on and on; words outside a-z and 0-9 do not exist.
 
 Paper: Lin. ROUGE: A Package for Automatic Evaluation of Summaries. Text Summarization Branches Out, 2004, W04-1013.
 

@@ -9,6 +9,11 @@ mean of their P, as do several right ones. Three scores per question are in use:
     true_better          max(0, 1 - tr)    towards 1: knows the truth (retain set and general knowledge)
     prob_mean            1 / (1 + tr)      towards 1: knows the truth, 1/2: indifferent
 
+All are in [0, 1]. Needs log-probs of right and wrong answers, one pass over each.
+
+Where it misleads: a model that finds everything unlikely is indifferent, and indifference reads as forgetting: a
+collapsed model scores well in the first form. Wrong answers that are ungrammatical make any model look knowing.
+
 Paper: Maini, Feng, Schwarzschild, Lipton, Kolter. TOFU: A Task of Fictitious Unlearning for LLMs.
 COLM 2024, arXiv:2401.06121. `prob_mean`: Dorna et al. OpenUnlearning. NeurIPS 2025, arXiv:2506.12618.
 
