@@ -307,7 +307,11 @@ def test_holdout_that_was_taught_is_refused(
 
 
 def test_outputs_that_cannot_be_written_are_refused_before_any_work(
-    folder: Path, tofu_like: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    folder: Path,
+    tofu_like: list[str],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr("unlearnkit.__main__.load_model", lambda *_, **__: pytest.fail("a model was loaded"))
     measure = ["evaluate", "--model", str(folder / "model"), "--device", "cpu", *tofu_like]
