@@ -25,6 +25,7 @@ from unlearnkit.train import Engine
 
 sys.path.append(str(Path(__file__).parents[1] / "benchmarks"))
 
+import evaluation
 import shard_means
 import speed
 from baselines import bare_minimum, common_way
@@ -125,3 +126,16 @@ def test_shards_of_equally_many_tokens_may_be_averaged() -> None:
     model = shard_means.small_llama(VOCABULARY, 32)
     errors = shard_means.compare(model, toy_rows(shard_means.ROLE, [(length, 3) for length in range(1, 9)]))
     assert max(errors.averaged.values()) < 1e-12
+
+
+def test_one_pass_gives_the_values_of_a_pass_per_metric() -> None:
+    """What the evaluation benchmark times is the same measurement on every side."""
+    stage = evaluation.build(evaluation.parse(["--quick"]))
+    ours, rows = evaluation.run(evaluation.OURS, stage, max_tokens=500)
+    passes = {}
+    for side in (evaluation.COMMON, evaluation.REUSE):
+        values, passes[side] = evaluation.run(side, stage)
+        shared = values.keys() - {"teacher_forced_utility"}
+        assert len(shared) >= 18
+        assert {name: ours[name] for name in shared} == pytest.approx({name: values[name] for name in shared}, rel=1e-4)
+    assert passes[evaluation.COMMON] > passes[evaluation.REUSE] > rows

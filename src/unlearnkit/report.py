@@ -67,7 +67,7 @@ class Report:
                     "higher_means_more": score.higher,
                     "n": score.n,
                     "reason": score.reason,
-                    "interval": score.interval and score.interval._asdict(),
+                    "interval": score.interval and _numbers_out(score.interval._asdict()),
                     "parts": _numbers_out(score.parts),
                     "per_example": _numbers_out(score.per_example) if per_example else {},
                     "left_out": list(score.left_out),

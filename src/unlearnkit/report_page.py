@@ -261,8 +261,12 @@ def _draw_points(
             axes.plot([along.value or 0.0], [above.value or 0.0], "o", color=colour, label=_plain(name))
     axes.set_xlabel(_plain(utility))
     axes.set_ylabel(_plain(forget))
+    if all(0 <= (along.value or 0) <= 1 for _, along in points.values()):
+        axes.set_xlim(-0.03, 1.03)  # small differences should look small
     if forget == "forget_quality" and all(above.value for above, _ in points.values()):
         axes.set_yscale("log")
+    elif all(0 <= (above.value or 0) <= 1 for above, _ in points.values()):
+        axes.set_ylim(-0.03, 1.03)
     axes.legend(frameon=False)
 
 
@@ -270,7 +274,7 @@ def _draw_histograms(axes: Axes, ratios: Mapping[str, tuple[list[float], ...]], 
     logs = {name: [math.log10(value) for value in of[0] if 0 < value < math.inf] for name, of in ratios.items()}
     everything = [value for of in logs.values() for value in of] or [0.0]
     low, high = min([*everything, -0.1]), max([*everything, 0.1])
-    edges = [low + (high - low) * place / 30 for place in range(31)]
+    edges = [low + (high - low) * place / 20 for place in range(21)]
     for name, colour in _coloured(reports):
         if name in logs:
             axes.hist(logs[name], bins=edges, histtype="stepfilled", alpha=0.25, color=colour)
