@@ -15,7 +15,7 @@ still one word.
 Paper: Lin. ROUGE: A Package for Automatic Evaluation of Summaries. Text Summarization Branches Out, 2004, W04-1013.
 This way of counting is the package's own.
 
-Checked: rouge 1.0.1 (PyPI), 65 recorded pairs to 1e-12.
+Checked: the package rouge 1.0.1, 65 recorded pairs to 1e-12.
 
 Deviations: none in `rouge_words`, which refuses a text without any sentence as the package does. The package recurses
 once per word and gives up on sentences of about a thousand; ours does not. `RougeWords` gives 0 to an empty text, as
