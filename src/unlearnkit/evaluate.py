@@ -101,10 +101,11 @@ def evaluate(
     }
     reasons = {name: reason for name, metric in metrics.items() if (reason := _missing(metric, every, data))}
     check_data(data)  # of all roles: a check compares with those that no need reads, too
-    contents = {role: {row.id: content_of(row) for row in all_rows(rows)} for role, rows in data.items()}
-    for name, metric in metrics.items():
-        if name not in reasons and isinstance(metric, Checked):
-            metric.check(contents)
+    wary = [metric for name, metric in metrics.items() if name not in reasons and isinstance(metric, Checked)]
+    if wary:
+        contents = {role: {row.id: content_of(row) for row in all_rows(rows)} for role, rows in data.items()}
+        for checked in wary:
+            checked.check(contents)
     needs = all_needs(metric for name, metric in metrics.items() if name not in reasons)
     seen = gather(
         every,

@@ -24,7 +24,7 @@ from attrs import frozen
 from unlearnkit.errors import DataError
 from unlearnkit.metrics.forget_quality import forget_quality_of_samples
 from unlearnkit.protocols import Direction, Score
-from unlearnkit.report import Report
+from unlearnkit.report import Report, write_whole
 
 NAMES: Mapping[str, str] = {
     "forget_probability": "forget_Q_A_Prob",
@@ -192,11 +192,8 @@ def write_logs(report: Report, folder: Path, *, suite: str = "TOFU") -> Written:
         if score.value is not None:
             summary[theirs] = score.value
     written = Written(folder / f"{suite}_EVAL.json", folder / f"{suite}_SUMMARY.json")
-    folder.mkdir(parents=True, exist_ok=True)
-    for path, content in ((written.evaluation, evaluation), (written.summary, summary)):
-        partial = path.with_name(path.name + ".partial")
-        partial.write_text(json.dumps(content, indent=4), encoding="utf-8")
-        partial.replace(path)
+    write_whole(written.evaluation, json.dumps(evaluation, indent=4))
+    write_whole(written.summary, json.dumps(summary, indent=4))
     return written
 
 

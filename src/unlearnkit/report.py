@@ -149,9 +149,14 @@ def _numbers_in(numbers: Mapping[str, object]) -> dict[str, float]:
 
 def save_report(report: Report, path: Path) -> None:
     """Write a report as JSON, or as Markdown where the name ends in .md; whole or not at all."""
+    write_whole(path, report.markdown() if path.suffix == ".md" else report.as_json())
+
+
+def write_whole(path: Path, text: str) -> None:
+    """Write a text file so that it is there complete or not at all; its folder is made if need be."""
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(path.name + ".partial")
-    partial.write_text(report.markdown() if path.suffix == ".md" else report.as_json(), encoding="utf-8")
+    partial.write_text(text, encoding="utf-8")
     partial.replace(path)
 
 

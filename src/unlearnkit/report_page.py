@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 from unlearnkit.errors import DataError
 from unlearnkit.metrics.membership import auc, roc_curve
 from unlearnkit.protocols import Score
-from unlearnkit.report import Report
+from unlearnkit.report import Report, write_whole
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -51,10 +51,7 @@ def save_page(
     """
     if not reports:
         raise DataError("there are no reports to show. Pass at least one, by the name of its model.")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(path.name + ".partial")
-    partial.write_text(page(reports, title=title, forget=forget, utility=utility), encoding="utf-8")
-    partial.replace(path)
+    write_whole(path, page(reports, title=title, forget=forget, utility=utility))
 
 
 USUAL_FORGET = ("forget_quality", "extraction_strength", "forget_probability", "forget_rouge")
