@@ -54,7 +54,7 @@ def _read(path: Path) -> Recorded:
             },
         )
         for name, case in content["objectives"].items()
-        if case["loss"] is not None
+        if case.get("loss") is not None
     }
     return Recorded(tables[""], tables["ref_"], cases)
 

@@ -86,14 +86,15 @@ def test_an_objective_never_speaks_of_devices_ranks_or_files(path: Path) -> None
 
 BELOW: dict[str, set[str]] = {
     "errors": set(),
-    "statistics": set(),
+    "statistics": {"errors"},
     "draws": set(),
     "protocols": {"errors"},
     "batch": {"errors", "protocols"},
-    "testing": {"batch", "errors", "protocols"},
+    "testing": {"batch", "errors", "protocols", "statistics"},
     "catalog": set(),
     "plan": {"batch", "draws", "errors", "protocols"},
-    "recording": {"batch", "errors", "protocols"},
+    "recording": {"batch", "errors", "protocols", "statistics"},
+    "gradient": {"protocols"},
     "observe": {"batch", "draws", "errors", "models", "protocols", "recording"},
     "parallel": {"errors", "models", "observe", "plan", "recording"},
     "checkpoint": {"errors", "models", "parallel"},

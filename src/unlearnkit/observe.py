@@ -8,7 +8,8 @@ or recomputed in the backward pass. Logits of a whole batch, [B, T, V], never ex
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import NamedTuple
+from types import MappingProxyType
+from typing import NamedTuple, Protocol
 
 import torch
 from attrs import evolve, field, frozen
@@ -36,6 +37,7 @@ from unlearnkit.protocols import (
     RowTexts,
     Sampling,
     Seen,
+    Site,
     TokenNeed,
     Tokens,
     asked_of_models,
@@ -44,6 +46,29 @@ from unlearnkit.recording import Recording
 
 Models = Mapping[str, Model | Recording]
 """Names that a need's `of` can say, bound to a live model or to a recording. "model" is the one that is trained."""
+
+
+Perturbation = Mapping[Site, Mapping[Row, Tensor]]
+"""What is added to the hidden states of "model": at each site, for some rows, [len(row), ·]; nothing for the others."""
+
+UNPERTURBED: Perturbation = MappingProxyType({})
+
+
+class Observe(Protocol):
+    """`observe` with everything but the question filled in: what methods of more than one pass are given."""
+
+    def __call__(self, needs: Needs, rows: Sequence[Row], add: Perturbation = UNPERTURBED, /) -> Seen: ...
+
+
+class Adversary(Protocol):
+    """Finds what is added to hidden states before a micro-batch is learned from: the inner half of a min-max method.
+
+    Called once for each micro-batch, on all of its rows, whatever their roles. A row's perturbation may depend on that
+    row alone, or a step's gradient would depend on how it is cut. On several processes all call `observe` equally often
+    and differentiate what it returned, even if no row of theirs is attacked: give such rows a perturbation times zero.
+    """
+
+    def __call__(self, observe: Observe, rows: Sequence[Row], /) -> Perturbation: ...
 
 
 @frozen(kw_only=True)
@@ -69,11 +94,19 @@ def observe(
     collate: Collate = collate_text,
     budget: HeadBudget = HeadBudget(),  # frozen
     through: Through = directly,
+    add: Perturbation = UNPERTURBED,
 ) -> Seen:
     """Answer token needs for these rows. Gradients flow into "model" only.
 
     Needs of roles that have no row here are answered with zero rows, attached to the graph all the same: on several
     devices every parameter must take part in every backward pass.
+
+    Args:
+        models, rows, needs: what is asked of whom about which rows.
+        collate: how rows become a batch.
+        budget: how much memory logits may take.
+        through: how live models are reached.
+        add: a perturbation of "model"; other models stay clean. Gradients flow into it.
 
     Raises:
         NeedError: a label statistic at positions without labels.
@@ -92,7 +125,7 @@ def observe(
         else:
             live.append(need)
     if live:
-        seen = through(lambda: _run(models, rows, live, collate, budget))
+        seen = through(lambda: _run(models, rows, live, collate, budget, add))
         for need, (values, row) in zip(live, seen, strict=True):
             answers[need] = Flat(values, row, len(of_role[need.role]))
     # All answers on one device: formulas combine those of several models.
@@ -157,11 +190,16 @@ class _Where(NamedTuple):
 
 
 def _run(
-    models: Models, rows: Sequence[Row], needs: Sequence[TokenNeed], collate: Collate, budget: HeadBudget
+    models: Models,
+    rows: Sequence[Row],
+    needs: Sequence[TokenNeed],
+    collate: Collate,
+    budget: HeadBudget,
+    add: Perturbation,
 ) -> list[tuple[Tensor, Tensor]]:
     """Answer needs of live models: (values, row) of each."""
     batch = collate(rows)
-    bodies = {name: _forward(name, models, rows, needs, batch, collate) for name in sorted(_names(needs))}
+    bodies = {name: _forward(name, models, rows, needs, batch, collate, add) for name in sorted(_names(needs))}
     of_role = {need.role: _has_role(rows, need.role) for need in needs}
     # Each need wants an ascending list of the slots of the whole batch.
     wanted = {
@@ -188,7 +226,13 @@ def _has_role(rows: Sequence[Row], role: str) -> Tensor:
 
 
 def _forward(
-    name: str, models: Models, rows: Sequence[Row], needs: Sequence[TokenNeed], batch: Batch, collate: Collate
+    name: str,
+    models: Models,
+    rows: Sequence[Row],
+    needs: Sequence[TokenNeed],
+    batch: Batch,
+    collate: Collate,
+    add: Perturbation,
 ) -> _Body:
     """Run one model's body on the rows it is needed for; without any, on the shortest row, which nothing reads."""
     model = models[name]
@@ -205,7 +249,22 @@ def _forward(
     sites = frozenset(need.site for need in mine if isinstance(need, Captured))
     with torch.set_grad_enabled(torch.is_grad_enabled() and name == "model"):
         inputs = {key: _send(value, device) for key, value in batch.inputs.items()}
-        return _Body(model, model.hidden(inputs, capture=sites), start)
+        if name != "model" or not add:
+            return _Body(model, model.hidden(inputs, capture=sites), start)
+        placed = {site: _laid_out(of_row, batch, device) for site, of_row in add.items()}
+        return _Body(model, model.hidden(inputs, capture=sites, add=placed), start)
+
+
+def _laid_out(of_row: Mapping[Row, Tensor], batch: Batch, device: torch.device) -> Tensor:
+    """Rows' own tensors [len(row), ·] as they lie in a batch, 0 elsewhere: [B, T, ·]; 0-d where the batch has none."""
+    there = [(row, start) for row, start in zip(batch.rows, batch.start.tolist(), strict=True) if row in of_row]
+    if not there:
+        return torch.zeros((), device=device)
+    values = torch.cat([of_row[row] for row, _ in there]).to(device)
+    slots = torch.cat([torch.arange(start, start + len(row)) for row, start in there])
+    size, length = batch.targets.shape
+    flat = values.new_zeros(size * length, values.shape[-1]).index_copy(0, _send(slots, device), values)
+    return flat.view(size, length, -1)
 
 
 def _through_head(

@@ -20,9 +20,10 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.distributed.tensor import DTensor
 
-from unlearnkit.batch import Row
-from unlearnkit.errors import RecordingError
-from unlearnkit.protocols import Captured, Compared, Flat, ModelNeed, Positions, Tokens
+from unlearnkit.batch import Row, all_rows, count_positions
+from unlearnkit.errors import DataError, RecordingError
+from unlearnkit.protocols import Captured, Compared, Dataset, Flat, ModelNeed, Positions, Tokens
+from unlearnkit.statistics import Given
 
 FORMAT = "unlearnkit-recording-1"
 
@@ -145,6 +146,13 @@ class Recording:
             len(rows),
         )
 
+    def with_entries_of(self, other: Recording) -> Recording:
+        """Both recordings' entries under one name: weights and a mask, say. The other's win where both have one."""
+        digests = {**self.digests}
+        for role, of_role in other.digests.items():
+            digests[role] = {**digests.get(role, {}), **of_role}
+        return Recording(f"{self.model}+{other.model}", {**self.values, **other.values}, digests)
+
     def expect_model(self, model: nn.Module) -> None:
         """Refuse to stand in for another model than the one recorded.
 
@@ -205,3 +213,51 @@ class Recording:
         if model is not None:
             recording.expect_model(model)
         return recording
+
+
+def given(
+    name: str,
+    values: Mapping[str, Tensor | Sequence[float] | float],
+    rows: Dataset[Row],
+    *,
+    positions: Positions = "answer",
+) -> Recording:
+    """Numbers that belong to tokens and come from no model, as a recording: what `Given(name)` reads.
+
+    Weights and masks are constants of a run: they are made once, by whatever rule, and served by example id like a
+    cached reference, so that changed data is refused by name.
+
+    Args:
+        name: of the number, as in `Given(name)`.
+        values: by row id: one number for the whole row, or one for each of its positions of the kind, in order.
+        rows: of one role; a row that `values` does not name is refused.
+        positions: the kind of positions the numbers belong to.
+
+    Raises:
+        DataError: a row without values, or with another number of them than it has positions.
+    """
+    content = hashlib.sha256(name.encode())
+    recorded, digests = dict[str, Tensor](), dict[str, dict[str, str]]()
+    role = ""
+    for row in all_rows(rows):
+        size, role = count_positions(row, positions), row.role
+        if row.id not in values:
+            raise DataError(f"no {name!r} is given for row {row.id!r} of {row.role!r}. Give every row a number, 0 too.")
+        value = torch.as_tensor(values[row.id])
+        value = value if value.is_floating_point() else value.to(torch.float32)
+        if value.ndim == 0:
+            value = value.expand(size).clone()
+        if value.shape != (size,):
+            raise DataError(
+                f"{name!r} of row {row.id!r} of {row.role!r} has shape {tuple(value.shape)}, but the row has {size} "
+                f"{positions!r} positions. Give one number for the row, or one for each position."
+            )
+        recorded[row.id] = value.detach().cpu()
+        digests.setdefault(row.role, {})[row.id] = digest(row)
+        content.update(f"{row.id}{value.tolist()}".encode())
+    if len(digests) != 1:
+        raise DataError(
+            f"{name!r} is given for rows of {sorted(digests) or 'no role'}; give it for one role at a time."
+        )
+    entry = Entry(repr(Given(name)), role, positions)
+    return Recording(content.hexdigest(), {entry: recorded}, digests)

@@ -7,6 +7,8 @@ from attrs import field, frozen
 from attrs.validators import min_len
 from torch import Tensor
 
+from unlearnkit.errors import NeedError
+
 
 def label_log_probs(logits: Tensor, labels: Tensor) -> Tensor:
     """Log-probability of each label: [N, V], [N] -> [N], in nats, <= 0."""
@@ -107,6 +109,24 @@ class TopTwo:
 
     def __call__(self, logits: Tensor, labels: Tensor) -> Tensor:
         return top_two_log_probs(logits)
+
+
+@frozen
+class Given:
+    """A number per token that no model says: a weight, a mask, an advantage. Read from a recording made by `given`.
+
+    Attributes:
+        name: what is given.
+    """
+
+    name: str = "weight"
+    uses_labels = False
+
+    def __call__(self, logits: Tensor, labels: Tensor) -> Tensor:
+        raise NeedError(
+            f"{self} is not computed from logits but given for each row. Bind its name in models to a recording: "
+            f"models={{'weights': given({self.name!r}, {{'row id': [1.0, 0.5]}}, rows)}}."
+        )
 
 
 @frozen

@@ -37,6 +37,7 @@ from unlearnkit.protocols import (
     Tokens,
     Unit,
 )
+from unlearnkit.statistics import Given
 
 
 @frozen(eq=False)
@@ -50,6 +51,7 @@ class Table:
         sites: hidden states [B, T, ·] by site.
         ids, groups: of the rows. Default: "0", "1" …
         tokens: [B, T] input ids, for statistics of labels at "text" positions that are not supervised.
+        given: [B, T] numbers by name, for `Given`; the one at t belongs to the token that position t predicts.
     """
 
     logits: Tensor
@@ -59,6 +61,7 @@ class Table:
     ids: tuple[str, ...] = field()
     groups: tuple[str, ...] = field()
     tokens: Tensor = field()
+    given: Mapping[str, Tensor] = field(factory=dict)
 
     @mask.default
     def _everything(self) -> Tensor:
@@ -117,6 +120,8 @@ def seen_from_tables(
         where = table.at(need.positions)
         labels = table.targets()[where]
         match need:
+            case Tokens(statistic=Given(name=name)):
+                values = table.given[name][where]
             case Tokens():
                 values = need.statistic(table.logits[where], labels)
             case Compared():

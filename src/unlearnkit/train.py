@@ -13,7 +13,7 @@ import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, nullcontext
 from functools import partial
-from typing import NamedTuple, TypedDict, cast
+from typing import TypedDict, cast
 
 import torch
 from attrs import evolve, field, frozen
@@ -37,9 +37,19 @@ from unlearnkit.errors import (
     UnlearningWarning,
 )
 from unlearnkit.evaluate import evaluate, on_cpu
+from unlearnkit.gradient import At, Gradient, Means, exact
 from unlearnkit.models.causal import HALF, as_model, device_of, evaluation_mode, no_dropout
 from unlearnkit.models.peft import PeftModel, adapter_off, is_peft
-from unlearnkit.observe import HeadBudget, Models, check_needs, concatenate, observe
+from unlearnkit.observe import (
+    UNPERTURBED,
+    Adversary,
+    HeadBudget,
+    Models,
+    Perturbation,
+    check_needs,
+    concatenate,
+    observe,
+)
 from unlearnkit.parallel import Placed, Single, Strategy
 from unlearnkit.plan import Pairing, Sampler, check_data, ghost, share
 from unlearnkit.protocols import (
@@ -100,16 +110,6 @@ class Run:
     scores: Mapping[int, Mapping[str, float | None]] = field(factory=dict)
 
 
-class Means(NamedTuple):
-    """Of one global step, on every rank: the unweighted mean of each term, and what was minimised; 0-d tensors.
-
-    Tensors, because reading a number makes the host wait for the device.
-    """
-
-    terms: dict[str, Tensor]
-    loss: Tensor
-
-
 @frozen(kw_only=True, eq=False)
 class Engine:
     """Computes the gradients of global steps; `unlearn` is a loop around it.
@@ -120,6 +120,7 @@ class Engine:
         collate, budget: see `observe`.
         strategy: places the models when the engine is made.
         draws: seed of what models draw by themselves (dropout); None leaves the global generators alone.
+        adversary: perturbs each micro-batch before it is learned from, if any.
     """
 
     models: Models
@@ -128,13 +129,22 @@ class Engine:
     budget: HeadBudget = HeadBudget()
     strategy: Strategy = Single()
     draws: int | None = None
+    adversary: Adversary | None = None
     placed: Placed = field(init=False)
 
     @placed.default
     def _place(self) -> Placed:
         return self.strategy.place(self.models)
 
-    def observe(self, needs: Needs, rows: Sequence[Row], models: Models | None = None) -> Seen:
+    def observe(
+        self,
+        needs: Needs,
+        rows: Sequence[Row],
+        add: Perturbation = UNPERTURBED,
+        /,
+        *,
+        models: Models | None = None,
+    ) -> Seen:
         """`observe` as this engine does it."""
         return observe(
             self.models if models is None else models,
@@ -143,6 +153,7 @@ class Engine:
             collate=self.collate,
             budget=self.budget,
             through=self.placed,
+            add=add,
         )
 
     def adds_up(self, objective: Objective, rows: Sequence[Row]) -> bool:
@@ -161,28 +172,72 @@ class Engine:
             step: its number, by which draws are keyed.
             adds_up: what the method of that name says, if it is known already.
         """
-        shares = share(rows, self.max_tokens, self.strategy.size, cost=self.placed.cut_cost)
-        pieces = shares[self.strategy.rank]
-        if self.strategy.size * len(pieces) > 1 and not (self.adds_up(objective, rows) if adds_up is None else adds_up):
+        pieces = self._pieces(rows)
+        if not self._in_pieces(objective, rows, pieces, adds_up):
             return self._backward_whole(objective, rows, pieces, step)
+        return self._summed(objective, rows, pieces, step, self._backward)
+
+    def value(self, objective: Objective, rows: Sequence[Row], *, step: int = 0, adds_up: bool | None = None) -> Means:
+        """What `backward` would return, by forward passes alone. Every rank calls this with the same rows."""
+        pieces = self._pieces(rows)
+        with torch.no_grad():
+            if self._in_pieces(objective, rows, pieces, adds_up):
+                return self._summed(objective, rows, pieces, step, lambda _: None)
+            whole, _ = self._whole(objective, pieces, step)
+            return Means(*_reduce(objective(whole), rows))
+
+    def _pieces(self, rows: Sequence[Row]) -> Sequence[Sequence[Row]]:
+        return share(rows, self.max_tokens, self.strategy.size, cost=self.placed.cut_cost)[self.strategy.rank]
+
+    def _in_pieces(
+        self, objective: Objective, rows: Sequence[Row], pieces: Sequence[Sequence[Row]], adds_up: bool | None
+    ) -> bool:
+        """Whether a step's loss can be evaluated piece by piece."""
+        if self.strategy.size * len(pieces) == 1:
+            return True
+        return self.adds_up(objective, rows) if adds_up is None else adds_up
+
+    def _summed(
+        self,
+        objective: Objective,
+        rows: Sequence[Row],
+        pieces: Sequence[Sequence[Row]],
+        step: int,
+        use: Callable[[Tensor], None],
+    ) -> Means:
+        """The means of a loss that is a sum over pieces; each piece's part of it is handed to `use`."""
         names: tuple[str, ...] = ()
         sums: Tensor | None = None
-        for piece in self._parts(pieces, step):
-            loss = objective(self.observe(objective.needs, piece))
+        for piece, add in self._parts(pieces, step):
+            loss = objective(self.observe(objective.needs, piece, add))
             terms, weighted = _reduce(loss, rows)
             names = tuple(terms)
             found = torch.stack([*terms.values(), weighted]).detach()
             sums = found if sums is None else sums + found
-            self._backward(weighted)
+            use(weighted)
         assert sums is not None
         *means, total = self.strategy.sum(sums).unbind()
         return Means(dict(zip(names, means, strict=True)), total)
 
-    def _parts(self, pieces: Sequence[Sequence[Row]], step: int) -> Iterator[Sequence[Row]]:
-        """Micro-batches, each between the strategy's marks and with draws of its own."""
+    def _parts(
+        self,
+        pieces: Sequence[Sequence[Row]],
+        step: int,
+        attacked: Sequence[Perturbation] | None = None,
+    ) -> Iterator[tuple[Sequence[Row], Perturbation]]:
+        """Micro-batches and their perturbations, each between the strategy's marks and with draws of its own."""
         for number, piece in enumerate(pieces):
+            add = self._attack(piece, step) if attacked is None else attacked[number]
             with self.placed.part(number + 1 == len(pieces)), _keyed_draws(self.draws, step, piece):
-                yield piece
+                yield piece, add
+
+    def _attack(self, piece: Sequence[Row], step: int) -> Perturbation:
+        """The adversary's perturbation of a micro-batch; it leaves no gradient behind."""
+        if self.adversary is None:
+            return UNPERTURBED
+        with torch.enable_grad(), self.placed.part(False), _keyed_draws(self.draws, step, piece):
+            found = self.adversary(self.observe, piece)
+        return {site: {row: delta.detach() for row, delta in of_row.items()} for site, of_row in found.items()}
 
     def _backward(self, loss: Tensor) -> None:
         """DDP and FSDP average gradients over ranks; each rank's loss is its share of a sum."""
@@ -193,31 +248,19 @@ class Engine:
         self, objective: Objective, rows: Sequence[Row], pieces: Sequence[Sequence[Row]], step: int
     ) -> Means:
         """`backward` for a loss that is not a sum: evaluated once, by every rank, on the flat values of all pieces."""
-        device = device_of(self.models["model"])
-        mine = []
-        with torch.no_grad():
-            for piece in pieces:
-                with _keyed_draws(self.draws, step, piece):
-                    mine.append(on_cpu(self.observe(objective.needs, piece)))
-        of_ranks = self.strategy.gather(mine)
-        whole = concatenate([part for parts in of_ranks for part in parts])
-        answers: dict[Need, Answer] = {}
-        leaves: dict[TokenNeed, Tensor] = {}
-        for need in objective.needs:
-            if not isinstance(need, TokenNeed):
-                continue
-            flat = whole[need]
-            values = flat.values.to(device)
-            if need.of == "model" or isinstance(need, Compared):
-                values = leaves[need] = values.requires_grad_()
-            answers[need] = Flat(values, flat.row.to(device), flat.rows)
-        terms, weighted = _reduce(objective(evolve(whole, answers=answers)), rows)
+        attacked = [self._attack(piece, step) for piece in pieces]
+        whole, before = self._whole(objective, pieces, step, attacked)
+        leaves = {
+            need: whole[need].values.requires_grad_()
+            for need in objective.needs
+            if isinstance(need, Compared) or (isinstance(need, TokenNeed) and need.of == "model")
+        }
+        terms, weighted = _reduce(objective(whole), rows)
         gradients: Sequence[Tensor | None] = torch.autograd.grad(weighted, list(leaves.values()), allow_unused=True)
         of_need = {need: gradient for need, gradient in zip(leaves, gradients, strict=True) if gradient is not None}
-        before = [part for parts in of_ranks[: self.strategy.rank] for part in parts]
-        taken = {need: sum(len(part[need].values) for part in before) for need in of_need}
-        for piece in self._parts(pieces, step):
-            seen = self.observe(objective.needs, piece)
+        taken = {need: before[need] for need in of_need}
+        for piece, add in self._parts(pieces, step, attacked):
+            seen = self.observe(objective.needs, piece, add)
             surrogate: list[Tensor] = []
             for need, gradient in of_need.items():
                 values = seen[need].values
@@ -225,6 +268,31 @@ class Engine:
                 taken[need] += len(values)
             self._backward(torch.stack(surrogate).sum())
         return Means({name: mean.detach() for name, mean in terms.items()}, weighted.detach())
+
+    def _whole(
+        self,
+        objective: Objective,
+        pieces: Sequence[Sequence[Row]],
+        step: int,
+        attacked: Sequence[Perturbation] | None = None,
+    ) -> tuple[Seen, Mapping[TokenNeed, int]]:
+        """The flat values of all pieces of all ranks, without a graph; and how many come before this rank's."""
+        device = device_of(self.models["model"])
+        mine = []
+        with torch.no_grad():
+            for piece, add in self._parts(pieces, step, attacked):
+                mine.append(on_cpu(self.observe(objective.needs, piece, add)))
+        of_ranks = self.strategy.gather(mine)
+        whole = concatenate([part for parts in of_ranks for part in parts])
+        before = [part for parts in of_ranks[: self.strategy.rank] for part in parts]
+        answers: dict[Need, Answer] = {}
+        taken: dict[TokenNeed, int] = {}
+        for need in objective.needs:
+            if isinstance(need, TokenNeed):
+                flat = whole[need]
+                answers[need] = Flat(flat.values.to(device), flat.row.to(device), flat.rows)
+                taken[need] = sum(len(part[need].values) for part in before)
+        return evolve(whole, answers=answers), taken
 
 
 def _reduce(loss: Loss, rows: Sequence[Row]) -> tuple[dict[str, Tensor], Tensor]:
@@ -294,6 +362,8 @@ def unlearn(
     validation: Validation | None = None,
     collate: Collate = collate_text,
     budget: HeadBudget = HeadBudget(),
+    gradient: Gradient = exact,
+    adversary: Adversary | None = None,
     log_every: int = 10,
     on_step: Callable[[Step], None] | None = None,
 ) -> Run:
@@ -326,6 +396,8 @@ def unlearn(
             the process after the step at hand, saved, with status 0.
         validation: evaluates the model during the run.
         collate, budget: see `observe`.
+        gradient: how a step's gradient is found; see `unlearnkit.optim` for others than differentiating.
+        adversary: perturbs hidden states before each micro-batch is learned from; see `unlearnkit.adversaries`.
         log_every: on an accelerator, steps between two readings of losses: in between the host does not wait for the
             device. Needs a fused optimizer, which skips non-finite steps by itself; others are read at every step.
         on_step: called after each step, for progress bars and logs; as late as losses are read.
@@ -384,6 +456,7 @@ def unlearn(
             budget=budget,
             strategy=strategy,
             draws=seed if dropout else None,
+            adversary=adversary,
         )
         during.callback(engine.placed.rest)
         parameters = _rebound(optimizer, wrapped, trained)
@@ -395,7 +468,9 @@ def unlearn(
             buffers=_persistent_buffers(wrapped),
             optimizer=optimizer,
             scheduler=scheduler,
-            identity=_identity(objective, sampler, every, optimizer, scheduler, clip, dropout) if checkpoints else {},
+            identity=_identity(objective, sampler, every, optimizer, scheduler, clip, dropout, (gradient, adversary))
+            if checkpoints
+            else {},
         )
         start = 0
         if checkpoints is not None:
@@ -412,7 +487,7 @@ def unlearn(
         for number in range(start, steps):
             progress["step"] = number
             optimizer.zero_grad(set_to_none=True)
-            means = engine.backward(objective, sampler.step(number), step=number, adds_up=adds_up)
+            means = gradient(_at(engine, objective, sampler.step(number), number, parameters, adds_up))
             if number == start:
                 _check_gradients(parameters)
             norm = _norm(parameters.values(), clip)
@@ -456,6 +531,34 @@ def unlearn(
     if "forget" in {need.role for need in objective.needs}:
         probes.warn_if_nothing_happened()
     return Run(tuple(log.steps), probes.seen, scores.of_step)
+
+
+def _at(
+    engine: Engine,
+    objective: Objective,
+    rows: Sequence[Row],
+    step: int,
+    parameters: Mapping[str, nn.Parameter],
+    adds_up: bool,
+) -> At:
+    """A step as an estimate of its gradient sees it."""
+
+    def asking(
+        ask: Callable[..., Means],
+    ) -> Callable[[Objective], Means]:
+        def asked(wanted: Objective) -> Means:
+            engine.placed.rest()  # the parameters may have been changed since they were gathered
+            return ask(wanted, rows, step=step, adds_up=adds_up if wanted is objective else None)
+
+        return asked
+
+    return At(
+        step=step,
+        objective=objective,
+        parameters=tuple(parameters.values()),
+        backward=asking(engine.backward),
+        value=asking(engine.value),
+    )
 
 
 class _Log:
@@ -586,6 +689,7 @@ def _identity(
     scheduler: LRScheduler | None,
     clip: float | None,
     dropout: bool,
+    ways: tuple[Gradient, Adversary | None],
 ) -> dict[str, Plain]:
     """What has to be the same for a run to be the same run, as it is before the first step."""
     content = hashlib.sha256()
@@ -604,6 +708,7 @@ def _identity(
         "seed": sampler.seed,
         "clip": clip,
         "dropout": dropout,
+        "gradient and adversary": described(ways),
     }
 
 
@@ -848,7 +953,7 @@ class _Probes:
         for role, rows in self.rows.items():
             need = Tokens(LabelLogProb(), role)
             with torch.no_grad(), evaluation_mode(self.engine.models["model"]):
-                seen = self.engine.observe(frozenset({need}), rows, {"model": self.engine.models["model"]})
+                seen = self.engine.observe(frozenset({need}), rows, models={"model": self.engine.models["model"]})
             self.seen[role][step] = -float(seen[need].values.cpu().double().mean())
         retain = self.seen.get("retain", {})
         if retain and retain[step] > retain[0] + 1.0 and not self.warned:

@@ -11,6 +11,7 @@ from attrs import frozen
 from torch import Tensor, nn
 
 from tests.toy import VOCABULARY, Toy, toy_rows
+from unlearnkit.adversaries.lau import LatentAttack
 from unlearnkit.batch import PlainTemplate, Row, collate_packed, collate_text, tokenize
 from unlearnkit.data.fictitious import build_tokenizer, build_world
 from unlearnkit.evaluate import evaluate, record
@@ -22,7 +23,7 @@ from unlearnkit.objectives.cross_entropy import CrossEntropy
 from unlearnkit.objectives.npo import NPO
 from unlearnkit.objectives.retain_kl import RetainKL
 from unlearnkit.objectives.rmu import RMU
-from unlearnkit.observe import HeadBudget
+from unlearnkit.observe import Adversary, HeadBudget
 from unlearnkit.parallel import Strategy
 from unlearnkit.protocols import Additive, Greedy, Loss, Metric, Needs, Objective, Seen, Term, Tokens
 from unlearnkit.recording import whole_tensor
@@ -109,7 +110,13 @@ def toy_step(objective: str, rows: str, max_tokens: int) -> Case:
 
 
 def transformer_step(
-    family: str, objective: Objective, *, checkpointing: bool = False, packed: bool = False, trained: str = ""
+    family: str,
+    objective: Objective,
+    *,
+    checkpointing: bool = False,
+    packed: bool = False,
+    trained: str = "",
+    adversary: Adversary | None = None,
 ) -> Case:
     def run(strategy: Strategy) -> Result:
         model, reference = (
@@ -126,6 +133,7 @@ def transformer_step(
             strategy=strategy,
             budget=HeadBudget(chunk_bytes=5 * 8 * VOCABULARY, kept_bytes=0),
             collate=collate_packed if packed else collate_text,
+            adversary=adversary,
         )
         with no_dropout(wrapped):
             means = engine.backward(objective, ROWS["uneven"])
@@ -234,6 +242,10 @@ CASES: dict[str, Case] = {
     "llama": transformer_step("llama", NPO_AND_MORE),
     "llama, checkpointed": transformer_step("llama", NPO_AND_MORE, checkpointing=True),
     "llama, packed": transformer_step("llama", NPO_AND_MORE, packed=True),
+    "llama, attacked": transformer_step("llama", NPO_AND_MORE, adversary=LatentAttack(layer=1, radius=2.0, steps=2)),
+    "attacked, on a whole step": transformer_step(
+        "gpt2", NPO(beta=0.5) + RatioOfMeans(), adversary=LatentAttack(layer=1, radius=2.0, steps=2)
+    ),
     "gpt2, tied": transformer_step("gpt2", NPO_AND_MORE),
     **({"lora": lora_step()} if find_spec("peft") else {}),
     "rmu": transformer_step("llama", RMU(layer=1, hidden_size=32), trained="layers.0.mlp.down_proj"),

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Literal
 
-import pytest
 import torch
-from attrs import evolve
+from attrs import evolve, frozen
 from torch import Tensor
 
 from tests.tables import recorded
@@ -30,6 +30,31 @@ def loss_of(objective: Objective, model: Tables, reference: Tables | None = None
     """The objective's total, each role's table being the whole global step."""
     seen = seen_from_tables(objective.needs, {"model": model, "reference": reference or {}})
     return total(objective(seen), model)
+
+
+@frozen
+class Agreement:
+    """What a comparison with a recorded number found: the test, the recorded file and case, and the difference."""
+
+    test: str
+    source: str
+    case: str
+    difference: float
+
+
+AGREEMENTS: list[Agreement] = []
+"""Every comparison that held, in this process; `python -m unlearnkit verify` reads them."""
+
+
+def assert_agrees(
+    source: str, case: str, found: Tensor | float, expected: Tensor | float, *, tolerance: float = 1e-9
+) -> None:
+    """Each number found differs from the recorded one by at most `tolerance` times max(1, |recorded|)."""
+    mine, theirs = (torch.as_tensor(value, dtype=torch.float64).detach() for value in (found, expected))
+    assert mine.shape == theirs.shape, f"{source}/{case}: shape {tuple(mine.shape)}, recorded {tuple(theirs.shape)}"
+    difference = ((mine - theirs).abs() / theirs.abs().clamp(min=1)).max().item() if mine.numel() else 0.0
+    assert difference <= tolerance, f"{source}/{case}: differs by {difference:.1e}, tolerance {tolerance:.0e}"
+    AGREEMENTS.append(Agreement(os.environ.get("PYTEST_CURRENT_TEST", ""), source, case, difference))
 
 
 def assert_reproduces(
@@ -63,12 +88,12 @@ def assert_reproduces(
         models[of] |= {ours: models[of][theirs] for ours, theirs in renamed.items()}
     loss = times * loss_of(objective, models["model"], models["reference"])
     expected = file.cases[case]
-    assert loss.item() == pytest.approx(expected.loss, rel=tolerance, abs=tolerance)
+    assert_agrees(source, case, loss, expected.loss, tolerance=tolerance)
     for name, table in file.model.items():
         (grad,) = torch.autograd.grad(loss, table.logits, allow_unused=True, retain_graph=True)
         assert (grad is None) == (name not in expected.grad), f"{case}: gradient of {name!r}"
         if grad is not None:
-            torch.testing.assert_close(grad, expected.grad[name], rtol=tolerance, atol=tolerance)
+            assert_agrees(source, case, grad, expected.grad[name], tolerance=tolerance)
 
 
 def _labels(shared: Path, source: str, supervised: Supervised) -> dict[str, Tensor]:
