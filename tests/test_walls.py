@@ -114,13 +114,23 @@ MODELS = {"batch", "errors", "models", "protocols"}
 DISTRIBUTED = {"parallel", "resume", "survival"}
 """What speaks of processes."""
 
-SHARDS = {"recording", "train"}
+SHARDS = {"recording", "train", "noise"}
 """What knows a sharded tensor when it sees one."""
 
 
 @pytest.mark.parametrize("module", BELOW)
 def test_a_part_of_the_core_knows_nothing_above_it(module: str) -> None:
     assert own_imports(ROOT / f"{module}.py") <= BELOW[module]
+
+
+@pytest.mark.parametrize("path", files("adversaries"))
+def test_adversaries_ask_and_do_not_train(path: Path) -> None:
+    assert own_imports(path) <= FOUNDATION | {"adversaries", "draws", "observe"}
+
+
+@pytest.mark.parametrize("path", files("optim"))
+def test_optimizers_know_a_step_and_not_the_loop(path: Path) -> None:
+    assert own_imports(path) <= {"errors", "draws", "gradient", "optim", "protocols"}
 
 
 @pytest.mark.parametrize("path", files("models", "decoding"))
@@ -133,7 +143,11 @@ def test_training_stands_on_the_core_and_on_nothing_beside_it() -> None:
 
 
 @pytest.mark.parametrize(
-    "path", files("", "objectives", "metrics", "scorers", "procedures", "edits", "decoding", "models", "data")
+    "path",
+    files(
+        *("", "objectives", "metrics", "scorers", "procedures", "edits", "decoding", "models", "data"),
+        *("adversaries", "optim"),
+    ),
 )
 def test_few_know_that_there_are_other_processes(path: Path) -> None:
     spoken = {name for name in imports(path) if f"{name}.".startswith("torch.distributed.")}
