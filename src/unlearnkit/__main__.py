@@ -6,6 +6,7 @@ python -m unlearnkit oracle     train the model that never saw the forget set, a
 python -m unlearnkit evaluate   metrics of a model on JSONL files, beside the oracle's log if there is one
 python -m unlearnkit report     one HTML page from the reports of several models
 python -m unlearnkit list       what is implemented
+python -m unlearnkit verify     compare methods with the numbers of their authors' code again (source checkout)
 
 Under torchrun, `unlearn`, `oracle` and `evaluate` share their work among the processes (FSDP); the first one speaks and writes.
 """
@@ -65,6 +66,7 @@ from unlearnkit.report import Report, load_report, save_report
 from unlearnkit.report_page import save_page
 from unlearnkit.resume import Checkpoints
 from unlearnkit.train import Step, unlearn
+from unlearnkit.verify import badge, deviations, entries, table, verify, write
 
 DEMO = ("ga", "npo_nll", "simnpo")
 """The methods of the demo."""
@@ -82,6 +84,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 _demo(options)
             case "list":
                 _list()
+            case "verify":
+                return _verify(options)
             case "report":
                 _report(options)
             case _:
@@ -177,6 +181,10 @@ def _parser() -> argparse.ArgumentParser:
     show.add_argument("--title", default="Unlearning report")
 
     commands.add_parser("list", help="what is implemented, and what it was checked against")
+
+    again = commands.add_parser("verify", help="compare methods with the numbers of their authors' code again")
+    again.add_argument("names", nargs="*", metavar="METHOD", help="default: all; with names, their deviations in full")
+    again.add_argument("--write", action="store_true", help="keep the result: what the catalog calls methods by")
     return parser
 
 
@@ -531,8 +539,23 @@ def _report(options: argparse.Namespace) -> None:
 
 def _list() -> None:
     for entry in CATALOG:
-        print(f"{entry.kind:<10} {entry.key:<22} {entry.where:<52} {entry.paper}, {entry.year}; {entry.confidence}")
+        known = badge(entry) or entry.confidence
+        print(f"{entry.kind:<15} {entry.key:<24} {known:<24} {entry.where:<60} {entry.paper}, {entry.year}")
     print(f"\nmethods of `unlearnkit unlearn`: {', '.join(RECIPES)}")
+
+
+def _verify(options: argparse.Namespace) -> int:
+    """0 if everything agreed, else 1."""
+    found, failures = verify(options.names)
+    for line_ in table(found):
+        print(line_)
+    for entry in entries(options.names) if options.names else ():
+        print(f"\n{entry.name}: deviations\n{deviations(entry) or 'none'}")
+    if failures:
+        print(f"\nwhat did not agree:\n{failures}", file=sys.stderr)
+    elif options.write:
+        print(f"\nwrote {write(found)}")
+    return 1 if failures else 0
 
 
 if __name__ == "__main__":

@@ -12,9 +12,22 @@ from typing import Literal, NamedTuple, get_args
 from attrs import field, frozen
 from attrs.validators import in_, matches_re, optional
 
-Kind = Literal["objective", "metric", "meta_evaluation", "procedure", "scorer", "edit", "decoding"]
-"""A loss to train on; a number to report, one about metrics, or one that takes more than a pass; a judge of answers to
-benchmark items; a change of weights; or a model that unlearns while it decodes."""
+Kind = Literal[
+    "objective",
+    "adversary",
+    "optimizer",
+    "data",
+    "procedure",
+    "metric",
+    "meta_evaluation",
+    "scorer",
+    "edit",
+    "decoding",
+]
+"""A loss to train on; what perturbs hidden states before it is computed; a way to the step's gradient or from it to new
+weights; what makes or chooses the rows that are trained on; what takes more than one pass, to unlearn or to measure; a
+number to report, or one about metrics; a judge of answers to benchmark items; a change of weights; or a model that
+unlearns while it decodes."""
 
 Confidence = Literal["code", "reimpl", "paper", "reconstructed"]
 """Written from the authors' code, from somebody else's, from the paper alone, or filled in where that is silent."""
@@ -33,7 +46,7 @@ class Entry:
         arxiv: its number, if the paper has one.
         where: "module:class".
         confidence: what it was written from.
-        verified: what its numbers were compared with.
+        verified: what its numbers were compared with; empty where `unlearnkit.verify` finds that out.
     """
 
     key: str = field(validator=matches_re(r"[a-z][a-z0-9_]*"))
@@ -44,7 +57,7 @@ class Entry:
     arxiv: str | None = field(validator=optional(matches_re(r"\d{4}\.\d{5}")))
     where: str = field(validator=matches_re(r"unlearnkit(\.\w+)+:\w+"))
     confidence: Confidence = field(validator=in_(get_args(Confidence)))
-    verified: str
+    verified: str = ""
 
 
 def load(entry: Entry) -> object:
@@ -62,7 +75,9 @@ class Paper(NamedTuple):
     arxiv: str | None
 
 
-def entry(kind: Kind, key: str, name: str, paper: Paper, where: str, confidence: Confidence, verified: str) -> Entry:
+def entry(
+    kind: Kind, key: str, name: str, paper: Paper, where: str, confidence: Confidence, verified: str = ""
+) -> Entry:
     """A row; `where` leaves out "unlearnkit."."""
     return Entry(
         key=key,
@@ -149,130 +164,349 @@ LEAK_AT_K = Paper("Reisizadeh et al., Leak@k", 2025, "2511.04934")
 WATERDRUM = Paper("Lu et al., WaterDrum", 2025, "2505.05064")
 DCUE = Paper("Miao et al., Towards Evaluation for Real-World LLM Unlearning", 2025, "2508.01324")
 FADE = Paper("Cho et al., Reference-Specific Unlearning Metrics Can Hide the Truth", 2025, "2510.12981")
+CONTINUAL = Paper("Liu, Liu, Stone, Continual Learning and Private Unlearning, CoLLAs 2022", 2022, "2203.12817")
+NPO = Paper("Zhang, Lin, Bai, Mei, NPO, COLM 2024", 2024, "2404.05868")
+SIMNPO = Paper("Fan et al., Simplicity Prevails, NeurIPS 2025", 2025, "2410.07163")
+WMDP = Paper("Li et al., The WMDP Benchmark, ICML 2024", 2024, "2403.03218")
+KTO = Paper("Ethayarajh et al., KTO, ICML 2024; as a baseline: Zhang et al., NPO", 2024, "2402.01306")
+ALTPO = Paper("Mekala, Dorna et al., Alternate Preference Optimization, COLING 2025", 2024, "2409.13474")
+LLMU = Paper("Yao, Xu, Liu, Large Language Model Unlearning, NeurIPS 2024", 2023, "2310.10683")
+UNEQUAL = Paper("Krishnan, Reddy, Mosbach, Not All Data Are Unlearned Equally", 2025, "2504.05058")
+UNDIAL = Paper("Dong et al., UNDIAL, NAACL 2025", 2025, "2402.10052")
+CE_U = Paper("Yang, CE-U: Cross Entropy Unlearning", 2025, "2503.01224")
+LOKU = Paper(
+    "Cha et al., Towards Robust and Parameter-Efficient Knowledge Unlearning for LLMs, ICLR 2025", 2024, "2408.06621"
+)
+CATNIP = Paper("Yang, Zhong, Hong, Zhu, CATNIP", 2026, "2602.02824")
+SHUMEI = Paper("Sun, Li, iShumei-Chinchunmei at SemEval-2025 Task 4", 2025, "2507.16263")
+PDU = Paper("Entesari et al., Constrained Entropic Unlearning, NeurIPS 2025", 2025, "2506.05314")
+JENSUN = Paper("Singh et al., Unlearning That Lasts", 2025, "2509.02820")
+FLAT = Paper("Wang et al., LLM Unlearning via Loss Adjustment with Only Forget Data, ICLR 2025", 2024, "2410.11143")
+ADAPTIVE_RMU = Paper(
+    "Huu-Tien et al., On Effects of Steering Latent Representation for LLM Unlearning, AAAI 2025", 2024, "2408.06223"
+)
+ERU = Paper("Sui et al., Elastic Robust Unlearning, NeurIPS 2025", 2025, None)
+DUET = Paper("Zhong, Yang, Zhu, DUET, ICLR 2026", 2026, "2601.21283")
+WPU = Paper("Liu et al., Revisiting Who's Harry Potter, EMNLP 2024", 2024, "2407.16997")
+SU = Paper("Wan et al., Not Every Token Needs Forgetting, Findings of EMNLP 2025", 2025, "2506.00876")
+DTO = Paper("Lee, Liu, Xiong, Direct Token Optimization, Findings of ACL 2026", 2025, "2510.00125")
+HARDWARE = Paper("Liang et al., When Forgetting Builds Reliability", 2025, "2512.05341")
+GUARD = Paper("Niu et al., GUARD: Guided Unlearning and Retention via Data Attribution", 2025, "2506.10946")
+CORESET = Paper("Pal et al., LLM Unlearning Reveals a Stronger-Than-Expected Coreset Effect", 2025, "2504.10185")
+SGA = Paper("Barbulescu, Triantafillou, To Each (Textual Sequence) Its Own, ICML 2024", 2024, "2405.03097")
+SATIMP = Paper(
+    "Yang et al., Exploring Criteria of Loss Reweighting to Enhance LLM Unlearning, ICML 2025", 2025, "2505.11953"
+)
+LAU = Paper("Yuan et al., Towards Robust Knowledge Unlearning, AAAI 2025", 2024, "2408.10682")
+LAT = Paper(
+    "Sheshadri et al., Latent Adversarial Training Improves Robustness to Persistent Harmful Behaviors",
+    2024,
+    "2407.15549",
+)
+SMOOTH = Paper("Fan et al., Towards LLM Unlearning Resilient to Relearning Attacks, ICML 2025", 2025, "2502.05374")
+GRADE = Paper("Lang et al., Downgrade to Upgrade, ICLR 2026", 2025, "2510.00761")
+SOUL = Paper("Jia et al., SOUL, EMNLP 2024", 2024, "2404.18239")
+PURGE = Paper("Zaradoukas, Prenkaj, Kasneci, PURGE, ICLR 2026", 2026, "2601.20568")
 
 
 CATALOG: tuple[Entry, ...] = (
     # --- objectives -----------------------------------------------------------------------------------------------
-    Entry(
-        key="retain_nll",
-        name="Fine-tuning, retain cross-entropy (RT, GD, GDR)",
-        kind="objective",
-        paper="Maini et al., TOFU, COLM 2024",
-        year=2024,
-        arxiv="2401.06121",
-        where="unlearnkit.objectives.cross_entropy:CrossEntropy",
-        confidence="code",
-        verified="locuslab/open-unlearning@d3d7cf9, sheepjun0330/wmdp-main@a3972fb",
+    entry(
+        "objective",
+        "retain_nll",
+        "Fine-tuning, retain cross-entropy (RT, GD, GDR)",
+        TOFU,
+        "objectives.cross_entropy:CrossEntropy",
+        "code",
     ),
-    Entry(
-        key="retain_kl",
-        name="Retain KL divergence (KL, KLR)",
-        kind="objective",
-        paper="Maini et al., TOFU, COLM 2024",
-        year=2024,
-        arxiv="2401.06121",
-        where="unlearnkit.objectives.retain_kl:RetainKL",
-        confidence="code",
-        verified="locuslab/open-unlearning@d3d7cf9, licong-lin/negative-preference-optimization@1207bbe",
+    entry("objective", "retain_kl", "Retain KL divergence (KL, KLR)", TOFU, "objectives.retain_kl:RetainKL", "code"),
+    entry("objective", "ga", "Gradient ascent (GA)", JANG, "objectives.gradient_ascent:GradientAscent", "code"),
+    entry(
+        "objective",
+        "grad_diff",
+        "Gradient difference (GradDiff, GA+GD)",
+        CONTINUAL,
+        "objectives.grad_diff:GradDiff",
+        "code",
     ),
-    Entry(
-        key="ga",
-        name="Gradient ascent (GA)",
-        kind="objective",
-        paper="Jang et al., Knowledge Unlearning for Mitigating Privacy Risks, ACL 2023",
-        year=2023,
-        arxiv="2210.01504",
-        where="unlearnkit.objectives.gradient_ascent:GradientAscent",
-        confidence="code",
-        verified="locuslab/tofu@bdc209e, locuslab/open-unlearning@d3d7cf9 and five more",
+    entry("objective", "ga_kl", "GA with KL minimisation", TOFU, "objectives.ga_kl:GradientAscentKL", "code"),
+    entry("objective", "idk_nll", "IDK fine-tuning (IdkNLL)", TOFU, "objectives.idk:IdkNLL", "code"),
+    entry(
+        "objective",
+        "dpo_idk",
+        "DPO towards refusals or alternate answers (IdkDPO, AltPO)",
+        NPO,
+        "objectives.dpo:DPO",
+        "code",
     ),
-    Entry(
-        key="grad_diff",
-        name="Gradient difference (GradDiff, GA+GD)",
-        kind="objective",
-        paper="Liu, Liu, Stone, Continual Learning and Private Unlearning, CoLLAs 2022",
-        year=2022,
-        arxiv="2203.12817",
-        where="unlearnkit.objectives.grad_diff:GradDiff",
-        confidence="code",
-        verified="locuslab/tofu@bdc209e, sail-sg/closer-look-LLM-unlearning@b622294 and six more",
+    entry("objective", "npo", "Negative preference optimization (NPO)", NPO, "objectives.npo:NPO", "code"),
+    entry("objective", "simnpo", "SimNPO", SIMNPO, "objectives.simnpo:SimNPO", "code"),
+    entry("objective", "rmu", "Representation misdirection for unlearning (RMU)", WMDP, "objectives.rmu:RMU", "code"),
+    entry(
+        "objective",
+        "uniform_kl",
+        "KL from uniform (the assistant of ULD)",
+        ULD,
+        "objectives.uniform_kl:UniformKL",
+        "code",
     ),
-    Entry(
-        key="ga_kl",
-        name="GA with KL minimisation",
-        kind="objective",
-        paper="Maini et al., TOFU, COLM 2024",
-        year=2024,
-        arxiv="2401.06121",
-        where="unlearnkit.objectives.ga_kl:GradientAscentKL",
-        confidence="code",
-        verified="locuslab/tofu@bdc209e, licong-lin/negative-preference-optimization@1207bbe and five more",
+    entry(
+        "objective",
+        "unlikelihood",
+        "Unlikelihood (away loss of LAT)",
+        LAT,
+        "objectives.unlikelihood:Unlikelihood",
+        "code",
     ),
-    Entry(
-        key="idk_nll",
-        name="IDK fine-tuning (IdkNLL)",
-        kind="objective",
-        paper="Maini et al., TOFU, COLM 2024",
-        year=2024,
-        arxiv="2401.06121",
-        where="unlearnkit.objectives.idk:IdkNLL",
-        confidence="code",
-        verified="locuslab/tofu@bdc209e, sail-sg/closer-look-LLM-unlearning@b622294 and three more",
+    entry("objective", "wga", "Weighted gradient ascent (WGA)", G_EFFECT, "objectives.wga:WGA", "code"),
+    entry("objective", "tnpo", "Token-wise NPO, weighted too (TNPO, WTNPO)", G_EFFECT, "objectives.tnpo:TNPO", "code"),
+    entry("objective", "satimp", "SatImp, SimSat, SimImp", SATIMP, "objectives.satimp:SatImp", "code"),
+    entry(
+        "objective",
+        "importance_ascent",
+        "Ascent on marked tokens",
+        SATIMP,
+        "objectives.importance:ImportanceAscent",
+        "code",
     ),
-    Entry(
-        key="dpo_idk",
-        name="DPO towards refusals or alternate answers (IdkDPO, AltPO)",
-        kind="objective",
-        paper="Zhang, Lin, Bai, Mei, NPO, COLM 2024",
-        year=2024,
-        arxiv="2404.05868",
-        where="unlearnkit.objectives.dpo:DPO",
-        confidence="code",
-        verified="licong-lin/negative-preference-optimization@1207bbe, locuslab/open-unlearning@d3d7cf9 and three more",
+    entry("objective", "importance_npo", "NPO on marked tokens", SATIMP, "objectives.importance:ImportanceNPO", "code"),
+    entry(
+        "objective",
+        "weighted_ascent",
+        "Ascent with given token weights",
+        SATIMP,
+        "objectives.weighted_ascent:WeightedAscent",
+        "code",
     ),
-    Entry(
-        key="npo",
-        name="Negative preference optimization (NPO)",
-        kind="objective",
-        paper="Zhang, Lin, Bai, Mei, NPO, COLM 2024",
-        year=2024,
-        arxiv="2404.05868",
-        where="unlearnkit.objectives.npo:NPO",
-        confidence="code",
-        verified="licong-lin/negative-preference-optimization@1207bbe, locuslab/open-unlearning@d3d7cf9 and six more",
+    entry(
+        "objective",
+        "example_weighted",
+        "Any objective with given example weights",
+        GUARD,
+        "objectives.example_weighted:ExampleWeighted",
+        "paper",
     ),
-    Entry(
-        key="simnpo",
-        name="SimNPO",
-        kind="objective",
-        paper="Fan et al., Simplicity Prevails, NeurIPS 2025",
-        year=2025,
-        arxiv="2410.07163",
-        where="unlearnkit.objectives.simnpo:SimNPO",
-        confidence="code",
-        verified="OPTML-Group/Unlearn-Simple@f1a355d, locuslab/open-unlearning@d3d7cf9 and one more",
+    entry("objective", "kto_forget", "KTO with refusals as the offset", KTO, "objectives.kto:KTO", "code"),
+    entry(
+        "objective", "idk_ap", "IDK with answer preservation (IDK+AP)", CLOSER_LOOK, "objectives.idk_ap:IdkAP", "code"
     ),
-    Entry(
-        key="rmu",
-        name="Representation misdirection for unlearning (RMU)",
-        kind="objective",
-        paper="Li et al., The WMDP Benchmark, ICML 2024",
-        year=2024,
-        arxiv="2403.03218",
-        where="unlearnkit.objectives.rmu:RMU",
-        confidence="code",
-        verified="sheepjun0330/wmdp-main@a3972fb, a fork that keeps the official loss",
+    entry(
+        "objective",
+        "answer_preservation",
+        "Answer preservation (AP)",
+        CLOSER_LOOK,
+        "objectives.idk_ap:AnswerPreservation",
+        "code",
     ),
-    Entry(
-        key="uniform_kl",
-        name="KL from uniform (the assistant of ULD)",
-        kind="objective",
-        paper="Ji et al., Reversing the Forget-Retain Objectives, NeurIPS 2024",
-        year=2024,
-        arxiv="2406.08607",
-        where="unlearnkit.objectives.uniform_kl:UniformKL",
-        confidence="code",
-        verified="UCSB-NLP-Chang/ULD@858608c",
+    entry(
+        "objective",
+        "altpo",
+        "Alternate preference optimization (AltPO and its other losses)",
+        ALTPO,
+        "objectives.altpo:AltPO",
+        "code",
+    ),
+    entry("objective", "llmu", "LLMU (ascent, random mismatch, KL)", LLMU, "objectives.llmu:LLMU", "code"),
+    entry(
+        "objective",
+        "unequal_unlearning",
+        "Unequal unlearning's losses",
+        UNEQUAL,
+        "objectives.unequal:UnequalUnlearning",
+        "code",
+    ),
+    entry(
+        "objective",
+        "undial",
+        "UNDIAL, self-distillation with adjusted logits",
+        UNDIAL,
+        "objectives.undial:UNDIAL",
+        "code",
+    ),
+    entry("objective", "ce_u", "Cross-entropy unlearning (CE-U)", CE_U, "objectives.ce_u:CEU", "code"),
+    entry("objective", "ihl", "Inverted hinge loss (LoKU)", LOKU, "objectives.inverted_hinge:IHL", "code"),
+    entry("objective", "me_gd", "Maximum entropy (ME, ME+GD)", CLOSER_LOOK, "objectives.maximum_entropy:ME", "code"),
+    entry("objective", "catnip", "CATNIP", CATNIP, "objectives.catnip:CATNIP", "reconstructed"),
+    entry(
+        "objective",
+        "eul",
+        "Effective unlearning loss (iShumei-Chinchunmei)",
+        SHUMEI,
+        "objectives.eul:EUL",
+        "reconstructed",
+    ),
+    entry("objective", "pdu", "Primal-dual unlearning (PDU)", PDU, "objectives.pdu:PDU", "code"),
+    entry("objective", "jensun", "Jensen-Shannon unlearning (JensUn)", JENSUN, "objectives.jensun:JensUn", "code"),
+    entry("objective", "retain_jsd", "Retain Jensen-Shannon divergence", JENSUN, "objectives.jensun:RetainJSD", "code"),
+    entry("objective", "flat", "FLAT, forget-data-only loss adjustment", FLAT, "objectives.flat:FLAT", "code"),
+    entry("objective", "adaptive_rmu", "Adaptive RMU", ADAPTIVE_RMU, "objectives.adaptive_rmu:AdaptiveRMU", "code"),
+    entry("objective", "eru", "Elastic robust unlearning (its reward)", ERU, "objectives.eru:ElasticReward", "code"),
+    entry("objective", "duet", "DUET", DUET, "objectives.duet:DUET", "reconstructed"),
+    entry(
+        "objective",
+        "neds",
+        "Neighborhood-expanded distribution shaping (NEDS)",
+        GONE,
+        "objectives.neds:NEDS",
+        "reconstructed",
+    ),
+    entry(
+        "objective",
+        "muse_npo",
+        "NPO on raw logits, as MUSE released it",
+        MUSE,
+        "objectives.raw_logits:RawLogitNPO",
+        "code",
+    ),
+    entry(
+        "objective",
+        "muse_simnpo",
+        "SimNPO on raw logits, as released for MUSE",
+        SIMNPO,
+        "objectives.raw_logits:RawLogitSimNPO",
+        "code",
+    ),
+    entry(
+        "objective",
+        "muse_kl",
+        "Retain KL on raw logits, as MUSE released it",
+        MUSE,
+        "objectives.raw_logits:RawLogitKL",
+        "code",
+    ),
+    entry(
+        "objective",
+        "distribution_matching",
+        "Distribution matching (WPU, soft WHP labels)",
+        WPU,
+        "objectives.distribution_matching:DistributionMatching",
+        "code",
+    ),
+    entry(
+        "objective",
+        "mp_unlearning",
+        "Mixed-prompt unlearning (MP-ME; MP-IDK is cross-entropy)",
+        SEPS,
+        "objectives.mixed_prompt:MixedPromptKL",
+        "code",
+    ),
+    entry("objective", "dto", "Direct token optimization (DTO)", DTO, "objectives.dto:DTO", "reconstructed"),
+    entry(
+        "objective",
+        "hw_floor_selective",
+        "Floor-aware selective loss with a syntax mask",
+        HARDWARE,
+        "objectives.floor_selective:FloorSelective",
+        "reconstructed",
+    ),
+    # --- what stands in front of an objective, and how its gradient becomes new weights ---
+    entry(
+        "adversary",
+        "lau",
+        "Latent adversarial unlearning (AdvGA, AdvNPO, AdvRMU)",
+        LAU,
+        "adversaries.lau:LatentAttack",
+        "code",
+    ),
+    entry(
+        "adversary", "lat", "Targeted latent adversarial training", LAT, "adversaries.lat:TargetedLatentAttack", "code"
+    ),
+    entry(
+        "optimizer", "sam_unlearn", "Sharpness-aware unlearning (SAM)", SMOOTH, "optim.sharpness:SharpnessAware", "code"
+    ),
+    entry(
+        "optimizer", "rs_unlearn", "Randomized smoothing (RS)", SMOOTH, "optim.smoothing:RandomizedSmoothing", "code"
+    ),
+    entry("optimizer", "gp_unlearn", "Gradient penalty (GP)", SMOOTH, "optim.penalties:GradientPenalty", "code"),
+    entry(
+        "optimizer", "cr_unlearn", "Curvature regularisation (CR)", SMOOTH, "optim.penalties:CurvaturePenalty", "code"
+    ),
+    entry("optimizer", "wa_unlearn", "Weight averaging (WA)", SMOOTH, "optim.averaging:average_weights", "code"),
+    entry(
+        "optimizer", "zeroth_order", "Zeroth-order gradient", GRADE, "optim.zeroth_order:ZerothOrder", "reconstructed"
+    ),
+    entry(
+        "optimizer", "hybrid_order", "Hybrid first and zeroth order", GRADE, "optim.hybrid:Alternating", "reconstructed"
+    ),
+    entry("optimizer", "sign_sgd", "Sign of the gradient (signSGD)", GRADE, "optim.low_bit:SignSGD", "paper"),
+    entry(
+        "optimizer", "low_bit_adam", "Adam in a few bits (signAdam)", GRADE, "optim.low_bit:LowBitAdam", "reconstructed"
+    ),
+    entry(
+        "optimizer", "so_unlearn", "SophiaG, the second-order companion (SOUL)", SOUL, "optim.sophia:SophiaG", "code"
+    ),
+    # --- what makes or chooses the rows that are trained on ---
+    entry("data", "random_label", "Fine-tuning with random labels", PRE, "data.random_labels:random_labels", "code"),
+    entry(
+        "data",
+        "adversarial_label",
+        "Unlearning with adversarial samples",
+        PRE,
+        "data.adversarial_labels:adversarial_labels",
+        "code",
+    ),
+    entry("data", "whp", "Who's Harry Potter, generic labels", WHP, "data.generic_labels:generic_labels", "code"),
+    entry("data", "meow", "MEOW, inverted facts", MEOW, "data.inverted_facts:inverted_rows", "code"),
+    entry(
+        "data", "mixed_prompts", "Mixed prompts, two questions in one", SEPS, "data.mixed_prompts:mixed_rows", "code"
+    ),
+    entry(
+        "data",
+        "altpo_alternates",
+        "AltPO's alternates, written by the model",
+        ALTPO,
+        "data.alternates:alternates",
+        "code",
+    ),
+    entry("data", "mismatched", "Random answers to forget prompts (LLMU)", LLMU, "data.mismatched:mismatched", "code"),
+    entry(
+        "data",
+        "selective_unlearning_su",
+        "Selective unlearning (SU), tokens two assistants disagree on",
+        SU,
+        "data.selective_unlearning:selective_unlearning",
+        "reconstructed",
+    ),
+    entry("data", "seul", "Span unlearning (SeUL)", SEUL, "data.spans:span_rows", "reconstructed"),
+    entry(
+        "data", "verilog_syntax", "Syntax mask of Verilog", HARDWARE, "data.verilog_syntax:syntax_mask", "reconstructed"
+    ),
+    entry(
+        "data",
+        "mrd_curriculum",
+        "Sampling by memory removal difficulty (CGA)",
+        MRD,
+        "data.curriculum:drawn_rows",
+        "paper",
+    ),
+    entry("data", "coreset_effect", "Coresets of the forget set", CORESET, "data.coresets:coreset", "paper"),
+    # --- procedures that unlearn, or choose what is unlearned ---
+    entry(
+        "procedure",
+        "guard_attr",
+        "GUARD, weights by data attribution",
+        GUARD,
+        "procedures.attribution:guard",
+        "reconstructed",
+        "closed forms and laws",
+    ),
+    entry(
+        "procedure",
+        "delta_scores",
+        "Delta-scores of DTO",
+        DTO,
+        "procedures.delta_scores:delta_scores",
+        "reconstructed",
+        "closed forms",
+    ),
+    entry(
+        "procedure",
+        "sga",
+        "Selective gradient ascent (SGA)",
+        SGA,
+        "procedures.selective_ascent:selective_ascent",
+        "reconstructed",
+        "closed forms",
     ),
     # --- metrics and what belongs to them ---
     entry(
@@ -1129,15 +1363,13 @@ CATALOG: tuple[Entry, ...] = (
     entry("metric", "dcue", "DCUE", DCUE, "metrics.dcue:DCUE", "reconstructed", "laws only"),
     entry("metric", "fade", "FADE", FADE, "metrics.fade:Fade", "reconstructed", "laws only"),
     # --- decoding -------------------------------------------------------------------------------------------------
-    Entry(
-        key="uld",
-        name="Unlearning from logit difference (ULD)",
-        kind="decoding",
-        paper="Ji et al., Reversing the Forget-Retain Objectives, NeurIPS 2024",
-        year=2024,
-        arxiv="2406.08607",
-        where="unlearnkit.decoding.uld:LogitDifference",
-        confidence="code",
-        verified="UCSB-NLP-Chang/ULD@858608c",
+    entry(
+        "decoding",
+        "uld",
+        "Unlearning from logit difference (ULD)",
+        ULD,
+        "decoding.uld:LogitDifference",
+        "code",
+        "UCSB-NLP-Chang/ULD@858608c",
     ),
 )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Callable, Mapping
 
 import pytest
@@ -16,7 +17,44 @@ from torch.nn.functional import pad
 from tests.tables import random_table
 from unlearnkit.batch import IGNORE
 from unlearnkit.catalog import CATALOG, Entry, load
-from unlearnkit.objectives import DPO, RMU, CrossEntropy, GradientAscent, GradientAscentKL, IdkNLL, RetainKL, SimNPO
+from unlearnkit.objectives import (
+    CATNIP,
+    CEU,
+    DPO,
+    DTO,
+    DUET,
+    EUL,
+    FLAT,
+    KTO,
+    LLMU,
+    ME,
+    NEDS,
+    NPO,
+    PDU,
+    RMU,
+    TNPO,
+    UNDIAL,
+    WGA,
+    AdaptiveRMU,
+    AltPO,
+    CrossEntropy,
+    DistributionMatching,
+    ElasticReward,
+    ExampleWeighted,
+    FloorSelective,
+    GradDiff,
+    GradientAscent,
+    GradientAscentKL,
+    IdkAP,
+    IdkNLL,
+    JensUn,
+    MixedPromptKL,
+    RawLogitKL,
+    RetainKL,
+    SatImp,
+    SimNPO,
+    UnequalUnlearning,
+)
 from unlearnkit.protocols import Captured, Need, Objective, TokenNeed, Tokens, WeightedSum
 from unlearnkit.statistics import Given
 from unlearnkit.testing import Table, seen_from_tables, total
@@ -31,6 +69,70 @@ OPTIONS: Mapping[str, tuple[Callable[[], Objective], ...]] = {
     "simnpo": (
         lambda: SimNPO(beta=0.7, margin=0.3),
         lambda: SimNPO(beta=0.7, margin=0.3, margin_position="outside_beta", length_normalise=False),
+    ),
+    "wga": (WGA, lambda: WGA(beta=0.5)),
+    "tnpo": (TNPO, lambda: TNPO(beta=1.0, alpha=1.5), lambda: TNPO(beta=2.0, eps=1e-5)),
+    "satimp": (
+        lambda: SatImp(beta1=2.0, beta2=0.1),
+        lambda: SatImp(beta1=0.5, beta2=1.0, granularity="group", group_size=2),
+        lambda: SatImp(beta1=0.3, beta2=1.0, granularity="instance"),
+        lambda: SatImp(beta1=0.3, beta2=1.0, granularity="batch"),
+    ),
+    "example_weighted": (
+        lambda: ExampleWeighted(NPO()),
+        lambda: ExampleWeighted(DPO()),
+        lambda: ExampleWeighted(GradDiff()),
+    ),
+    "kto_forget": (KTO, lambda: KTO(form="sigmoid", beta=1.0)),
+    "idk_ap": (lambda: IdkAP(retain_weight=2.0),),
+    "altpo": (
+        lambda: AltPO(forget_weight=0.7),
+        lambda: AltPO(form="subdiff"),
+        lambda: AltPO(form="subnpo", beta=0.3),
+        lambda: AltPO(form="subppo_npo", beta=0.3),
+    ),
+    "llmu": (LLMU, lambda: LLMU.released("closer-look")),
+    "unequal_unlearning": (
+        lambda: UnequalUnlearning(question_weight=0.5),
+        lambda: UnequalUnlearning(form="simnpo", question_weight=0.5),
+        lambda: UnequalUnlearning(form="idk"),
+    ),
+    "grad_diff": (GradDiff, lambda: GradDiff.released("pretrained-unlearning")),
+    "undial": (UNDIAL, lambda: UNDIAL(beta=3.0, focus=True)),
+    "ce_u": (CEU, lambda: CEU(skip=0)),
+    "me_gd": (
+        ME,
+        lambda: ME(direction="model_to_uniform", positions="non_pad"),
+        lambda: ME(eps=1e-12, positions="answer"),
+    ),
+    "catnip": (CATNIP, lambda: CATNIP(beta=0.4, ref_grad=True), lambda: CATNIP(reference="static")),
+    "eul": (EUL, lambda: EUL(form="hinge", level=2.5), lambda: EUL(form="unlikelihood")),
+    "pdu": (lambda: PDU(level=0.3), lambda: PDU(level=0.3, retain_loss="kl", multiplier=2.0)),
+    "jensun": (
+        lambda: JensUn(targets=(2, 5, 0), clamp=1e-9),
+        lambda: JensUn(targets=(4, 1), divergence="kl", clamp=1e-9),
+    ),
+    "flat": (
+        FLAT,
+        lambda: FLAT(divergence="kl"),
+        lambda: FLAT(divergence="jensen_shannon", applied_to="sequences"),
+    ),
+    "adaptive_rmu": (
+        lambda: AdaptiveRMU(layer=1, hidden_size=3, retain_weight=2.0),
+        lambda: AdaptiveRMU(layer=1, hidden_size=3, retain_weight=2.0, norm_source="first_batch", norm=1.5),
+    ),
+    "eru": (
+        lambda: ElasticReward(elasticity=0.0),
+        lambda: ElasticReward(gap_mean=0.5, gap_deviation=2.0, length_normalise=True),
+    ),
+    "duet": (DUET, lambda: DUET(top=3, every_position=True, roles=("forget",))),
+    "neds": (lambda: NEDS(anchor_weight=0.3),),
+    "mp_unlearning": (MixedPromptKL, lambda: MixedPromptKL(positions="answer")),
+    "distribution_matching": (lambda: DistributionMatching(reduction="token"),),
+    "dto": (lambda: DTO(kl_weight=0.3),),
+    "hw_floor_selective": (
+        lambda: FloorSelective(floor=2.0, normalise="content", syntax_weight=0.5),
+        lambda: FloorSelective(floor=math.inf),
     ),
     "rmu": (
         lambda: RMU(layer=1, hidden_size=3, retain_weight=2.0),
@@ -163,6 +265,19 @@ def assert_same(objective: Objective, one: Step, other: Step) -> None:
     torch.testing.assert_close(gradients(found, leaves(one)), gradients(expected, leaves(one)))
 
 
+DETACHED = {"CEU", "KTO", "WGA", "TNPO", "SatImp"}
+"""Objectives that hold a function of the model constant: their own tests compare the gradient with a closed form."""
+
+
+def holds_something_constant(objective: Objective) -> bool:
+    name = type(objective).__name__
+    if name == "CATNIP":
+        return getattr(objective, "reference", "") == "reverse" and not getattr(objective, "ref_grad", False)
+    if name == "ElasticReward":
+        return bool(getattr(objective, "elasticity", 0.0))
+    return name in DETACHED
+
+
 RAW = {"duet", "raw_logits"}
 """Modules whose formula is one of logits before the softmax, as its paper or code says."""
 
@@ -248,6 +363,8 @@ def test_a_constant_added_to_a_positions_logits_changes_nothing(
 
 @every_objective
 def test_gradients_are_those_of_finite_differences(objective: Objective) -> None:
+    if holds_something_constant(objective):
+        return
     step = random_step(objective, SOME)
 
     def loss(*values: Tensor) -> Tensor:
@@ -296,8 +413,15 @@ def test_nothing_supervised_is_a_sum_of_zero(objective: Objective, rows: int) ->
 @every_objective
 @pytest.mark.parametrize("scale", [1.0, 300.0])
 def test_finite_at_the_reference_and_for_certain_models(objective: Objective, scale: float) -> None:
+    if isinstance(objective, RawLogitKL) and scale > 1:
+        pytest.skip("exp of a raw logit overflows, as released")
     step = random_step(objective, SOME)
-    at_reference = changed(step, lambda of, role, table: with_values(step["model"][role], lambda v: scale * v.detach()))
+    at_reference = changed(
+        step,
+        lambda of, role, table: evolve(
+            with_values(step["model"][role], lambda v: scale * v.detach()), given=table.given
+        ),
+    )
     moving = changed(
         at_reference, lambda of, role, table: with_values(table, lambda v: v.requires_grad_(of == "model"))
     )

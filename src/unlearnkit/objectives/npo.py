@@ -14,12 +14,13 @@ molereddy/Alternate-Preference-Optimization@c9b78bd, UCSB-NLP-Chang/ULD@858608c 
 princeton-pli/impossibility-unlearning@de1cc83, losses and gradients to 1e-9.
 
 Deviations: none on question answering. MUSE's code of the same name compares raw logits of the whole vocabulary,
-without labels or softmax (it changes when a constant is added to all logits); it is not offered here.
+without labels or softmax (it changes when a constant is added to all logits). `released("muse")` is that other loss,
+from raw_logits.py.
 """
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import TYPE_CHECKING, Literal, overload
 
 import torch
 from attrs import field, frozen
@@ -28,6 +29,9 @@ from torch import Tensor
 
 from unlearnkit.protocols import Additive, Loss, Needs, Seen, Term, Tokens, Unit
 from unlearnkit.statistics import LabelLogProb
+
+if TYPE_CHECKING:
+    from unlearnkit.objectives.raw_logits import RawLogitNPO
 
 
 def npo_loss(log_probs: Tensor, reference_log_probs: Tensor, *, beta: float) -> Tensor:
@@ -59,9 +63,19 @@ class NPO(Additive):
     role: str = "forget"
     name: str = "npo"
 
+    @overload
     @classmethod
-    def released(cls, code: Literal["npo", "open-unlearning", "g-effect"]) -> NPO:
-        """The defaults of an official code base."""
+    def released(cls, code: Literal["npo", "open-unlearning", "g-effect"]) -> NPO: ...
+    @overload
+    @classmethod
+    def released(cls, code: Literal["muse"]) -> RawLogitNPO: ...
+    @classmethod
+    def released(cls, code: Literal["npo", "open-unlearning", "g-effect", "muse"]) -> NPO | RawLogitNPO:
+        """The defaults of an official code base. What MUSE's calls NPO is another loss."""
+        if code == "muse":
+            from unlearnkit.objectives.raw_logits import RawLogitNPO
+
+            return RawLogitNPO(beta=0.1)
         return cls(beta={"npo": 0.1, "open-unlearning": 0.1, "g-effect": 0.5}[code])
 
     @property

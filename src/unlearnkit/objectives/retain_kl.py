@@ -16,10 +16,13 @@ Deviations:
 1. Every code base averages over all B*T positions, padding included, so that its value depends on how far the batch
    was padded (to 500 tokens in TOFU). This is not offered: padding never reaches an objective here. The default
    averages over real tokens, prompt included; the papers write `positions="answer"`.
-2. MUSE's code feeds raw logits where log-probabilities belong and divides by B only. Not offered.
+2. MUSE's code feeds raw logits where log-probabilities belong and divides by B only: `released("muse")` is that other
+   loss, from raw_logits.py.
 """
 
 from __future__ import annotations
+
+from typing import TYPE_CHECKING, Literal
 
 import torch
 from attrs import field, frozen
@@ -27,6 +30,9 @@ from attrs.validators import in_
 from torch import Tensor
 
 from unlearnkit.protocols import POSITIONS, Additive, Compared, Loss, Needs, Positions, Seen, Term, Unit
+
+if TYPE_CHECKING:
+    from unlearnkit.objectives.raw_logits import RawLogitKL
 
 
 def forward_kl(logits: Tensor, reference_logits: Tensor) -> Tensor:
@@ -70,6 +76,13 @@ class RetainKL(Additive):
     @name.default
     def _named_after_the_role(self) -> str:
         return f"kl_{self.role}"
+
+    @classmethod
+    def released(cls, code: Literal["muse"]) -> RawLogitKL:
+        """What MUSE's code calls KL: another loss, on raw logits."""
+        from unlearnkit.objectives.raw_logits import RawLogitKL
+
+        return {"muse": RawLogitKL()}[code]
 
     @property
     def divergence(self) -> Compared:

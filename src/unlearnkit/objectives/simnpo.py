@@ -16,12 +16,13 @@ Deviations:
 1. The paper writes the margin outside beta, its code has it inside, where the effective margin is beta * margin; equal
    if the margin is 0 or beta is 1. The default follows the code; `margin_position="outside_beta"` is the paper.
 2. The code's MUSE folder takes raw logits of the whole vocabulary for A_b (they change when a constant is added to all
-   logits), its WMDP folder the token mean of a whole micro-batch. Neither is offered.
+   logits): `released("muse")` is that other loss, from raw_logits.py.
+3. The code's WMDP folder takes the token mean of a whole micro-batch for A_b. Not offered.
 """
 
 from __future__ import annotations
 
-from typing import Literal, get_args
+from typing import TYPE_CHECKING, Literal, get_args, overload
 
 import torch
 from attrs import field, frozen
@@ -32,6 +33,9 @@ from unlearnkit.objectives.cross_entropy import sequence_nll
 from unlearnkit.objectives.validators import finite
 from unlearnkit.protocols import Additive, Loss, Needs, Seen, Term, Tokens, Unit
 from unlearnkit.statistics import LabelLogProb
+
+if TYPE_CHECKING:
+    from unlearnkit.objectives.raw_logits import RawLogitSimNPO
 
 MarginPosition = Literal["inside_beta", "outside_beta"]
 """Whether beta multiplies the margin."""
@@ -80,11 +84,27 @@ class SimNPO(Additive):
     role: str = "forget"
     name: str = "simnpo"
 
+    @overload
     @classmethod
     def released(
         cls, code: Literal["simnpo-forget05", "simnpo-forget10", "open-unlearning", "impossibility"]
-    ) -> SimNPO:
-        """The settings of an official code base; its forget weight (0.1375, 0.125, 0.125, 1) is left to the caller."""
+    ) -> SimNPO: ...
+    @overload
+    @classmethod
+    def released(cls, code: Literal["muse"]) -> RawLogitSimNPO: ...
+    @classmethod
+    def released(
+        cls, code: Literal["simnpo-forget05", "simnpo-forget10", "open-unlearning", "impossibility", "muse"]
+    ) -> SimNPO | RawLogitSimNPO:
+        """The settings of an official code base; its forget weight (0.1375, 0.125, 0.125, 1, 1) is left to the caller.
+
+        What the authors' code calls SimNPO on MUSE is another loss (here with the settings for News; Books has beta
+        0.75).
+        """
+        if code == "muse":
+            from unlearnkit.objectives.raw_logits import RawLogitSimNPO
+
+            return RawLogitSimNPO(beta=0.7, margin=0.1)
         if code == "impossibility":
             return cls(beta=1.0, length_normalise=False)
         return cls(beta={"simnpo-forget05": 2.5, "simnpo-forget10": 4.5, "open-unlearning": 4.5}[code])

@@ -27,19 +27,26 @@ from torch import Tensor
 from unlearnkit.protocols import POSITIONS, Additive, Loss, Needs, Positions, Seen, Term, Tokens, Unit
 
 
-def uniform_kl(logits: Tensor) -> Tensor:
-    """KL of each next-token distribution from the uniform one, unreduced: [N, V] -> [N], in nats, >= 0."""
-    return -math.log(logits.shape[-1]) - torch.log_softmax(logits, -1).mean(-1)
+def uniform_kl(logits: Tensor, *, eps: float = 0.0) -> Tensor:
+    """KL of each next-token distribution from the uniform one, unreduced: [N, V] -> [N], in nats, >= 0 (without eps).
+
+    Args:
+        logits: [N, V] under the model.
+        eps: added to each probability before the logarithm, so that no token costs more than -log(eps) / V.
+    """
+    log_probs = torch.log(torch.softmax(logits, -1) + eps) if eps > 0 else torch.log_softmax(logits, -1)
+    return -math.log(logits.shape[-1]) - log_probs.mean(-1)
 
 
 @frozen
 class FromUniform:
     """`uniform_kl` at each position."""
 
+    eps: float = 0.0
     uses_labels = False
 
     def __call__(self, logits: Tensor, labels: Tensor) -> Tensor:
-        return uniform_kl(logits)
+        return uniform_kl(logits, eps=self.eps)
 
 
 @frozen
