@@ -1,10 +1,14 @@
 """Every method by every metric on the fictitious world, beside the original and the retrained oracle.
 
-    python benchmarks/quality.py              all methods, three seeds of world, training and run; minutes on two cores
-    python benchmarks/quality.py --seeds 1    a third of it
+    python benchmarks/quality.py              all methods, three seeds of world, training and run; half an hour on two cores
+    python benchmarks/quality.py --seeds 1 --methods npo_nll simnpo wga
 
-Writes results.json (every score and the settings), table.md (headline columns with intervals over seeds, then every
-metric), pareto.png (forgetting against utility) and page.html (seed 0: truth ratios, ROC curves, what is still known).
+Writes results.json (every score and the settings), table.md (headline columns with intervals over seeds, methods by
+rank, then every metric), pareto.png (forgetting against utility) and page.html (seed 0: truth ratios, ROC curves, what is
+still known). The settings of methods in `methods.py` were chosen by `search.py` on a world of another seed.
+
+Rank: first the methods that keep nine tenths of the original's utility, by the mean logarithm of their forget quality;
+then the others, by utility.
 """
 
 from __future__ import annotations
@@ -16,14 +20,18 @@ import platform
 import statistics
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from functools import cache
 from importlib.metadata import version
+from multiprocessing import get_context
 from pathlib import Path
 
 import matplotlib as mpl
 import torch
-from attrs import asdict
+from attrs import asdict, evolve
 from matplotlib import pyplot
+from methods import METHODS, chosen
 from scipy import stats
 from transformers.utils.logging import disable_progress_bar
 
@@ -34,63 +42,91 @@ from unlearnkit.experiment import (
     Budget,
     Result,
     Settings,
+    Stage,
     build_stage,
     controls,
     header,
     line,
     run_recipe,
+    run_setup,
     run_uld,
     shown,
 )
 from unlearnkit.oracle import cache_folder
-from unlearnkit.progress import Bars
 from unlearnkit.report import Report
 from unlearnkit.report_page import save_page
 
 FIRST = ("ga", "npo_nll", "simnpo")
-"""Shown first: collapse, slow decay, and between."""
-METHODS = (*FIRST, *(name for name in HERE if name not in FIRST), "uld")
+"""Shown with their way there: collapse, slow decay, and between."""
+CONTROLS = ("original", "retrained oracle")
+FOUND = {method.name: method for method in METHODS}
+NAMES = (*FIRST, *(name for name in HERE if name not in {*FIRST, *FOUND}), "uld", *FOUND)
 FLOOR = 1e-12
 """Where the picture cuts p-values off."""
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Run, print rows as they are ready, and write the three files."""
+    """Run, print rows as they are ready, and write the files."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--methods", nargs="+", choices=METHODS, default=METHODS)
+    parser.add_argument("--methods", nargs="+", choices=NAMES, default=NAMES)
     parser.add_argument("--seeds", type=int, default=3, help="how many seeds, from 0")
     parser.add_argument("--steps", type=int, default=Budget().steps)
     parser.add_argument("--learning-rate", type=float, default=Budget().learning_rate)
+    parser.add_argument("--jobs", type=int, default=2, help="processes, one thread each")
     parser.add_argument("--out", type=Path, default=Path("results/quality"))
     parser.add_argument("--cache", type=Path, default=cache_folder(), help="where trained models are kept")
     options = parser.parse_args(arguments)
-    disable_progress_bar()  # transformers' own, in the middle of ours
     budget = Budget(steps=options.steps, learning_rate=options.learning_rate)
     start = time.perf_counter()
-    runs = {seed: list(run(seed, options.methods, budget, options.cache)) for seed in range(options.seeds)}
+    runs = run(options.seeds, options.methods, budget, options.cache, options.jobs)
     title = f"{TITLE}: {options.seeds} seed(s), {budget.steps} steps at {budget.learning_rate:g}"
     write(options.out, title, budget, runs, time.perf_counter() - start)
 
 
-def run(seed: int, methods: Sequence[str], budget: Budget, cache: Path) -> Iterator[Result]:
-    """Results of one seed, printed as they come."""
-    # One seed shows the way there; the others only where it ends.
-    look_at = [round(budget.steps * part) for part in (0.2, 0.4, 0.6, 0.8)] if seed == 0 else []
-    with Bars() as bars:
-        stage = build_stage(Settings(seed=seed), cache=cache, progress=bars)
-        bars.say(f"\n{TITLE}, seed {seed}: {len(stage.rows['forget'])} forget questions\n{header()}")
-        for result in controls(stage):
-            bars.say(line(result))
-            yield result
-        for name in methods:
-            if name == "uld":
-                result = run_uld(stage, budget, seed=seed, progress=bars)
-            else:
-                result = run_recipe(stage, HERE[name], budget, seed=seed, look_at=look_at, progress=bars)
-            bars.say(line(result))
+def run(seeds: int, methods: Sequence[str], budget: Budget, cache: Path, jobs: int) -> dict[int, list[Result]]:
+    """Results by seed, printed as they come, in the order of controls and methods."""
+    tasks = [(seed, name, budget, cache) for seed in range(seeds) for name in (*CONTROLS, *methods)]
+    runs: dict[int, list[Result]] = {seed: [] for seed in range(seeds)}
+    print(f"{TITLE}\n{'seed':<5}{header()}", flush=True)
+    with ProcessPoolExecutor(jobs, mp_context=get_context("spawn")) as pool:
+        for seed in range(seeds):  # trained once, before several processes want it
+            pool.submit(ready, seed, cache).result()
+        for (seed, _, _, _), result in zip(tasks, pool.map(one, tasks), strict=True):
+            print(f"{seed:<5}{line(result)}", flush=True)
             for message in result.warnings:
-                bars.say(f"    {message}")
-            yield result
+                print(f"         {message}", flush=True)
+            runs[seed].append(result)
+    return runs
+
+
+def ready(seed: int, cache: Path) -> None:
+    """Train a seed's original and oracle, or find them on disk."""
+    stage_of(seed, cache)
+
+
+@cache
+def stage_of(seed: int, cache: Path) -> Stage:
+    torch.set_num_threads(1)
+    disable_progress_bar()  # transformers' own, in the middle of ours
+    return build_stage(Settings(seed=seed), cache=cache)
+
+
+def one(task: tuple[int, str, Budget, Path]) -> Result:
+    """One method on one seed, or a control."""
+    seed, name, budget, cache = task
+    stage = stage_of(seed, cache)
+    # One seed shows the way there; the others only where it ends.
+    look_at = [round(budget.steps * part) for part in (0.2, 0.4, 0.6, 0.8)] if seed == 0 and name in FIRST else []
+    if name in CONTROLS:
+        return dict(zip(CONTROLS, controls(stage), strict=True))[name]
+    if name == "uld":
+        return run_uld(stage, budget, seed=seed)
+    if name in HERE and name not in FOUND:
+        return run_recipe(stage, HERE[name], budget, seed=seed, look_at=look_at)
+    settings = chosen(FOUND[name])
+    setup = FOUND[name].prepare(stage, settings)
+    budget = evolve(budget, learning_rate=budget.learning_rate * settings["lr"])
+    return run_setup(stage, name, setup, budget, seed=seed)
 
 
 def write(folder: Path, title: str, budget: Budget, runs: Mapping[int, Sequence[Result]], seconds: float) -> None:
@@ -103,6 +139,8 @@ def write(folder: Path, title: str, budget: Budget, runs: Mapping[int, Sequence[
         "seconds": round(seconds, 1),
         "budget": asdict(budget),
         "settings": asdict(Settings()),
+        "chosen": {method.name: dict(chosen(method)) for method in METHODS},
+        "ranks": {name: number for number, name in enumerate(ranked(runs), 1)},
         "packages": {name: version(name) for name in ("unlearnkit", "torch", "transformers")},
         "python": platform.python_version(),
         "threads": torch.get_num_threads(),
@@ -140,12 +178,33 @@ def as_json(result: Result) -> dict[str, object]:
     }
 
 
+def by_name(runs: Mapping[int, Sequence[Result]]) -> dict[str, list[Report]]:
+    """Each line's reports, one per seed."""
+    return {results[0].name: [one.report for one in results] for results in zip(*runs.values(), strict=True)}
+
+
+def ranked(runs: Mapping[int, Sequence[Result]]) -> list[str]:
+    """The methods, best first."""
+    reports = by_name(runs)
+    original = statistics.mean(_point(report)[0] for report in reports[CONTROLS[0]])
+
+    def merit(name: str) -> tuple[bool, float]:
+        utility = statistics.mean(_point(report)[0] for report in reports[name])
+        quality = statistics.mean(math.log10(_point(report)[1]) for report in reports[name])
+        keeps = utility >= 0.9 * original
+        return keeps, quality if keeps else utility
+
+    return sorted((name for name in reports if name not in CONTROLS), key=merit, reverse=True)
+
+
 def table(runs: Mapping[int, Sequence[Result]]) -> str:
-    """Markdown: a row per method; mean ± half of the 95 % interval over seeds if there are several."""
-    lines = ["| method | " + " | ".join(COLUMNS.values()) + " |", "|---|" + "---|" * len(COLUMNS)]
-    for results in zip(*runs.values(), strict=True):
-        cells = (_cell([result.report for result in results], name) for name in COLUMNS)
-        lines.append(f"| {results[0].name} | " + " | ".join(cells) + " |")
+    """Markdown: a row per method, by rank; mean ± half of the 95 % interval over seeds if there are several."""
+    lines = ["| | method | " + " | ".join(COLUMNS.values()) + " |", "|---|---|" + "---|" * len(COLUMNS)]
+    reports = by_name(runs)
+    numbers = {name: str(number) for number, name in enumerate(ranked(runs), 1)}
+    for name in (*CONTROLS, *numbers):
+        cells = (_cell(reports[name], column) for column in COLUMNS)
+        lines.append(f"| {numbers.get(name, '')} | {name} | " + " | ".join(cells) + " |")
     return "\n".join(lines)
 
 
@@ -169,15 +228,13 @@ def half_interval(values: Sequence[float]) -> float:
 
 
 def full_table(runs: Mapping[int, Sequence[Result]]) -> str:
-    """Markdown: a row per metric, a column per method; means over seeds, and what could not be measured."""
-    methods = list(zip(*runs.values(), strict=True))
-    lines = [
-        "| metric | " + " | ".join(results[0].name for results in methods) + " |",
-        "|---" * (len(methods) + 1) + "|",
-    ]
-    for name in methods[0][0].report.scores:
-        cells = (_mean([result.report for result in results], name) for results in methods)
-        lines.append(f"| {name} | " + " | ".join(cells) + " |")
+    """Markdown: a row per method, a column per metric; means over seeds, and what could not be measured."""
+    reports = by_name(runs)
+    metrics = list(next(iter(reports.values()))[0].scores)
+    lines = ["| method | " + " | ".join(metrics) + " |", "|---" * (len(metrics) + 1) + "|"]
+    for name in (*CONTROLS, *ranked(runs)):
+        cells = [_mean(reports[name], metric) for metric in metrics]
+        lines += [f"| {name} | " + " | ".join(cells) + " |"]
     return "\n".join(lines)
 
 
@@ -192,34 +249,42 @@ def _mean(reports: Sequence[Report], name: str) -> str:
 
 
 def picture(path: Path, title: str, runs: Mapping[int, Sequence[Result]]) -> None:
-    """Forget quality against utility: where methods end (mean and range over seeds), and seed 0's way there."""
+    """Forget quality against utility: each method's rank at its mean over seeds, its range, and some ways there."""
     mpl.use("Agg")
-    figure, axes = pyplot.subplots(figsize=(10, 6.5), layout="constrained")
-    first = next(iter(runs.values()))
-    for number, results in enumerate(zip(*runs.values(), strict=True)):
-        control = number < 2
-        colour = ("grey", "black")[number] if control else f"C{(number - 2) % 10}"
-        marker = "*" if control else "osD^vP"[(number - 2) % 6]
-        points = [_point(result.report) for result in results]
-        utility = statistics.mean(x for x, _ in points)
-        quality = 10 ** statistics.mean(math.log10(y) for _, y in points)
-        axes.hlines(quality, min(x for x, _ in points), max(x for x, _ in points), color=colour, alpha=0.6)
-        axes.vlines(utility, min(y for _, y in points), max(y for _, y in points), color=colour, alpha=0.6)
-        size = 20 if control else 9
-        axes.plot(utility, quality, marker, color=colour, markersize=size, label=results[0].name, linestyle="none")
-        if results[0].path:
-            way = [_point(report) for report in (first[0].report, *results[0].path.values(), results[0].report)]
+    figure, axes = pyplot.subplots(figsize=(13, 8), layout="constrained")
+    reports = by_name(runs)
+    first = {result.name: result for result in next(iter(runs.values()))}
+    for number, name in enumerate(ranked(runs), 1):
+        points = [_point(report) for report in reports[name]]
+        utility, quality = _centre(points)
+        colour = f"C{(number - 1) % 10}"
+        axes.hlines(quality, min(x for x, _ in points), max(x for x, _ in points), color=colour, alpha=0.25)
+        axes.vlines(utility, min(y for _, y in points), max(y for _, y in points), color=colour, alpha=0.25)
+        axes.plot(
+            utility, quality, "o", color=colour, markersize=13, alpha=0.8, label=f"{number}  {name}", linestyle="none"
+        )
+        axes.annotate(str(number), (utility, quality), ha="center", va="center", fontsize=7, color="white")
+        if first[name].path:
+            way = [_point(one) for one in (reports[CONTROLS[0]][0], *first[name].path.values(), reports[name][0])]
             axes.plot(
-                [x for x, _ in way], [y for _, y in way], ".-", color=colour, markersize=3, linewidth=0.8, alpha=0.4
+                [x for x, _ in way], [y for _, y in way], ".-", color=colour, markersize=3, linewidth=0.8, alpha=0.5
             )
+    for name, colour in zip(CONTROLS, ("grey", "black"), strict=True):
+        utility, quality = _centre([_point(report) for report in reports[name]])
+        axes.plot(utility, quality, "*", color=colour, markersize=20, label=name, linestyle="none")
     axes.set_yscale("log")
     axes.axhline(0.05, color="grey", linestyle=":", linewidth=1)
     axes.set_xlabel("model utility (higher is better)")
     axes.set_ylabel("forget quality: p-value against the retrained oracle (higher is better)")
     axes.set_title(f"Forgetting against utility\n{title}", fontsize=10)
-    axes.legend(loc="center left", bbox_to_anchor=(1.0, 0.5), fontsize=9, frameon=False)
+    axes.legend(loc="center left", bbox_to_anchor=(1.0, 0.5), fontsize=7, frameon=False, ncols=2, markerscale=0.5)
     figure.savefig(path, dpi=110)
     pyplot.close(figure)
+
+
+def _centre(points: Sequence[tuple[float, float]]) -> tuple[float, float]:
+    """Mean utility, and forget quality by its mean logarithm."""
+    return statistics.mean(x for x, _ in points), 10 ** statistics.mean(math.log10(y) for _, y in points)
 
 
 def _point(report: Report) -> tuple[float, float]:

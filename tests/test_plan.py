@@ -353,3 +353,26 @@ def meetings(epoch: int) -> dict[str, tuple[Row, ...]]:
 
 
 MEETINGS = [meetings(epoch) for epoch in range(3)]
+
+
+def test_partners_of_one_group_meet_although_the_primary_row_is_of_another() -> None:
+    """A retain question and its refusal, beside a forget question."""
+    data = {
+        "forget": toy_rows("forget", [(2, 2)] * 4, groups="f"),
+        "retain": toy_rows("retain", [(2, 2)] * 5, groups="r"),
+        "retain_idk": toy_rows("retain_idk", [(2, 1)] * 5, seed=1, groups="r"),
+    }
+    sampler = Sampler(data=data, primary="forget", batch_size=1)
+    met = []
+    for number in range(12):
+        _, retain, refusal = sampler.step(number)
+        assert retain.group == refusal.group
+        met.append(retain.id)
+    assert len(set(met)) > 1
+    with pytest.raises(DataError, match="'retain_idk' has no row of that group"):
+        Sampler(
+            data={**data, "retain_idk": data["retain_idk"][:3]},
+            primary="forget",
+            batch_size=1,
+            pairing={"retain_idk": "same_group"},
+        )

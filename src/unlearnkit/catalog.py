@@ -168,7 +168,7 @@ CONTINUAL = Paper("Liu, Liu, Stone, Continual Learning and Private Unlearning, C
 NPO = Paper("Zhang, Lin, Bai, Mei, NPO, COLM 2024", 2024, "2404.05868")
 SIMNPO = Paper("Fan et al., Simplicity Prevails, NeurIPS 2025", 2025, "2410.07163")
 WMDP = Paper("Li et al., The WMDP Benchmark, ICML 2024", 2024, "2403.03218")
-KTO = Paper("Ethayarajh et al., KTO, ICML 2024; as a baseline: Zhang et al., NPO", 2024, "2402.01306")
+KTO = Paper("Ethayarajh et al., KTO, ICML 2024", 2024, "2402.01306")
 ALTPO = Paper("Mekala, Dorna et al., Alternate Preference Optimization, COLING 2025", 2024, "2409.13474")
 LLMU = Paper("Yao, Xu, Liu, Large Language Model Unlearning, NeurIPS 2024", 2023, "2310.10683")
 UNEQUAL = Paper("Krishnan, Reddy, Mosbach, Not All Data Are Unlearned Equally", 2025, "2504.05058")
@@ -479,7 +479,19 @@ CATALOG: tuple[Entry, ...] = (
         "data.curriculum:drawn_rows",
         "paper",
     ),
-    entry("data", "coreset_effect", "Coresets of the forget set", CORESET, "data.coresets:coreset", "paper"),
+    entry("data", "coreset_effect", "Coresets of the forget set", CORESET, "data.coresets:coreset", "reconstructed"),
+    entry(
+        "data",
+        "continual_protocol",
+        "Continual unlearning requests",
+        CLOSER_LOOK,
+        "data.continual:continual_requests",
+        "code",
+    ),
+    entry("data", "npo_synthetic", "NPO's random-feature experiment", NPO, "data.random_features:draw_toy", "code"),
+    entry(
+        "data", "simnpo_synthetic", "SimNPO's mixture of Markov chains", SIMNPO, "data.markov_chains:chain_rows", "code"
+    ),
     # --- procedures that unlearn, or choose what is unlearned ---
     entry(
         "procedure",

@@ -13,10 +13,13 @@ import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import cast
 
 import torch
 from attrs import evolve, field, frozen
 from attrs.validators import ge
+from torch import nn
+from torch.optim import Optimizer
 from transformers import (
     LlamaConfig,
     LlamaForCausalLM,
@@ -31,6 +34,7 @@ from unlearnkit.data.refusals import draw_refusal
 from unlearnkit.decoding.uld import LogitDifference
 from unlearnkit.errors import UnlearningWarning
 from unlearnkit.evaluate import Progress, evaluate
+from unlearnkit.gradient import Gradient, exact
 from unlearnkit.metrics.suite import tofu_metrics
 from unlearnkit.models.anatomy import anatomy
 from unlearnkit.objectives.cross_entropy import CrossEntropy
@@ -38,8 +42,11 @@ from unlearnkit.objectives.npo import NPO
 from unlearnkit.objectives.retain_kl import RetainKL
 from unlearnkit.objectives.rmu import RMU
 from unlearnkit.objectives.uniform_kl import UniformKL
+from unlearnkit.observe import Adversary
+from unlearnkit.optim.averaging import average_weights
 from unlearnkit.oracle import Training, fine_tuned, oracle_log
-from unlearnkit.protocols import Metric, Model, all_needs
+from unlearnkit.plan import Pairing
+from unlearnkit.protocols import Metric, Model, Objective, all_needs
 from unlearnkit.recipes import RECIPES, Recipe, rmu_layer
 from unlearnkit.recording import Recording
 from unlearnkit.report import Report
@@ -103,6 +110,37 @@ class Budget:
     def rate(self, recipe: Recipe) -> float:
         """The learning rate of a recipe."""
         return self.learning_rate * recipe.learning_rate / 1e-5
+
+
+def adamw(parameters: Sequence[nn.Parameter], learning_rate: float) -> Optimizer:
+    """What methods are trained with, if they do not bring an optimizer."""
+    return torch.optim.AdamW(parameters, lr=learning_rate, weight_decay=0.01)
+
+
+@frozen(kw_only=True, eq=False)
+class Setup:
+    """Everything a method brings to a run, but the model and the budget.
+
+    Attributes:
+        objective: what is minimised.
+        data: rows of roles beside "forget", "retain" and "idk", or in their place.
+        models: beside "reference", the original.
+        trains: names of the parameters that are trained; None: all.
+        pairing: see `unlearn`.
+        gradient, adversary: see `unlearn`.
+        optimizer: made from the trained parameters and the learning rate.
+        averaged: keep the mean of the weights over all steps.
+    """
+
+    objective: Objective
+    data: Mapping[str, Sequence[Row]] = field(factory=dict)
+    models: Mapping[str, Model | Recording] = field(factory=dict)
+    trains: frozenset[str] | None = None
+    pairing: Mapping[str, Pairing] = field(factory=dict)
+    gradient: Gradient = exact
+    adversary: Adversary | None = None
+    optimizer: Callable[[Sequence[nn.Parameter], float], Optimizer] = adamw
+    averaged: bool = False
 
 
 @frozen(eq=False)
@@ -287,16 +325,36 @@ def run_recipe(
     progress: Progress = _silent,
 ) -> Result:
     """Unlearn a copy of the original by one method and measure it, on the way too at the steps of `look_at`."""
+    setup = Setup(
+        objective=recipe.objective(stage.original),
+        trains=None if recipe.trains is None else recipe.trains(stage.original),
+    )
+    budget = evolve(budget, learning_rate=budget.rate(recipe))
+    return run_setup(stage, recipe.name, setup, budget, seed=seed, look_at=look_at, progress=progress)
+
+
+def run_setup(
+    stage: Stage,
+    name: str,
+    setup: Setup,
+    budget: Budget,
+    *,
+    seed: int = 0,
+    look_at: Sequence[int] = (),
+    progress: Progress = _silent,
+) -> Result:
+    """Unlearn a copy of the original as a setup says, at the budget's learning rate, and measure it like `run_recipe`."""
     model = copy.deepcopy(stage.original)
-    objective = recipe.objective(model)
-    optimizer = torch.optim.AdamW(recipe.parameters(model), lr=budget.rate(recipe), weight_decay=0.01)
+    trained = [p for key, p in model.named_parameters() if setup.trains is None or key in setup.trains]
+    optimizer = setup.optimizer(trained, budget.learning_rate)
     scheduler = get_constant_schedule_with_warmup(optimizer, budget.steps // 10)
+    averaged = average_weights(optimizer, model) if setup.averaged else None
     path: dict[int, Report] = {}
     measuring = 0.0
 
     def show(step: Step) -> None:
         nonlocal measuring
-        progress(recipe.name, step.number + 1, budget.steps)
+        progress(name, step.number + 1, budget.steps)
         if step.number + 1 in look_at and step.number + 1 < budget.steps:
             start = time.perf_counter()
             path[step.number + 1] = measure(stage, model)
@@ -306,19 +364,23 @@ def run_recipe(
     with _collected_warnings() as messages:
         unlearn(
             model,
-            objective,
-            training_rows(stage),
+            setup.objective,
+            {**training_rows(stage), **{role: tuple(rows) for role, rows in setup.data.items()}},
             optimizer=optimizer,
             scheduler=scheduler,
             steps=budget.steps,
             batch_size=budget.batch_size,
+            pairing=setup.pairing,
             clip=1.0,
             seed=seed,
-            models={"reference": stage.original},
+            models={"reference": stage.original, **setup.models},
+            gradient=setup.gradient,
+            adversary=setup.adversary,
             on_step=show,
         )
     seconds = time.perf_counter() - start - measuring
-    return Result(recipe.name, measure(stage, model), seconds, tuple(messages), path)
+    measured: Model | PreTrainedModel = model if averaged is None else cast("PreTrainedModel", averaged.module)
+    return Result(name, measure(stage, measured), seconds, tuple(messages), path)
 
 
 @contextmanager

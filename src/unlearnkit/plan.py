@@ -23,7 +23,8 @@ Pairing = Literal["uniform", "fixed_by_index", "cyclic", "same_group"]
 """Which partner row of another role meets a primary row.
 
 uniform: drawn anew each epoch. fixed_by_index: drawn once per primary row (NPO's and SimNPO's code). cyclic: number i
-meets number i modulo the partner's size (MUSE). same_group: one of the rows of the same group, drawn anew each epoch.
+meets number i modulo the partner's size (MUSE). same_group: one of the rows of the same group, drawn anew each epoch;
+the group is the primary row's, or that of a partner before it (a retain question and its refusal stay together).
 """
 
 
@@ -35,7 +36,8 @@ class Sampler:
         data: data sets by role.
         primary: the role whose passes are the epochs.
         batch_size: primary rows per step; the last step of an epoch has the rest.
-        pairing: by partner role. Default: "same_group" where the partner has every primary group, else "uniform".
+        pairing: by partner role. Default: "same_group" where the role has every group of the primary role, or of a
+            partner role before it; else "uniform".
         seed: of shuffling and pairing.
     """
 
@@ -55,10 +57,11 @@ class Sampler:
                     f"pairing names the role {role!r}, which has no data set; there are {sorted(self.data)}."
                 )
         for role, groups in self._groups.items():
-            for row in all_rows(self.data[self.primary]) if self._pairings[role] == "same_group" else ():
+            followed = self._followed.get(role, self.primary)
+            for row in all_rows(self.data[followed]) if self._pairings[role] == "same_group" else ():
                 if row.group not in groups:
                     raise DataError(
-                        f"row {row.id!r} of {self.primary!r} has group {row.group!r}, but {role!r} has no row of that "
+                        f"row {row.id!r} of {followed!r} has group {row.group!r}, but {role!r} has no row of that "
                         "group to pair with it. Give partners the same group, or another pairing."
                     )
 
@@ -78,8 +81,10 @@ class Sampler:
         for index in order:
             primary = self.data[self.primary][index]
             rows.append(primary)
+            chosen = {self.primary: primary}
             for role in self._pairings:
-                partner = self._partner(role, index, primary, epoch)
+                leader = chosen[self._followed.get(role, self.primary)]
+                partner = chosen[role] = self._partner(role, index, primary, leader, epoch)
                 if self._pairings[role] != "same_group" or (role, partner.id) not in there:
                     rows.append(partner)  # two primaries can share a partner of their group: it is there once
                     there.add((role, partner.id))
@@ -90,7 +95,7 @@ class Sampler:
         order: list[int] = torch.randperm(len(self.data[self.primary]), generator=generator).tolist()
         return order
 
-    def _partner(self, role: str, index: int, primary: Row, epoch: int) -> Row:
+    def _partner(self, role: str, index: int, primary: Row, leader: Row, epoch: int) -> Row:
         data = self.data[role]
         match self._pairings[role]:
             case "uniform":
@@ -100,16 +105,27 @@ class Sampler:
             case "cyclic":
                 return data[index % len(data)]
             case "same_group":
-                members = self._groups[role][primary.group]
+                members = self._groups[role][leader.group]
                 return data[members[keyed_draw(len(members), self.seed, epoch, role, primary.id)]]
 
     @cached_property
     def _pairings(self) -> dict[str, Pairing]:
-        mine = {row.group for row in all_rows(self.data[self.primary])}
         default: dict[str, Pairing] = {
-            role: "same_group" if mine <= groups.keys() else "uniform" for role, groups in self._groups.items()
+            role: "same_group" if role in self._followed else "uniform" for role in self._groups
         }
         return default | dict(self.pairing)
+
+    @cached_property
+    def _followed(self) -> dict[str, str]:
+        """By partner role, the first role before it all of whose groups it has."""
+        before: dict[str, set[str]] = {self.primary: {row.group for row in all_rows(self.data[self.primary])}}
+        found: dict[str, str] = {}
+        for role, groups in self._groups.items():
+            leader = next((other for other, of_other in before.items() if of_other <= groups.keys()), None)
+            if leader is not None:
+                found[role] = leader
+            before[role] = set(groups)
+        return found
 
     @cached_property
     def _groups(self) -> dict[str, dict[str, list[int]]]:

@@ -15,16 +15,30 @@ from transformers import PreTrainedModel
 from unlearnkit.errors import DataError
 from unlearnkit.models.anatomy import anatomy, mlp_down_names
 from unlearnkit.objectives import (
+    CATNIP,
+    CEU,
     DPO,
+    EUL,
+    FLAT,
+    IHL,
+    KTO,
+    ME,
     NPO,
     RMU,
+    TNPO,
+    UNDIAL,
+    WGA,
+    AdaptiveRMU,
     CrossEntropy,
+    ElasticReward,
     GradDiff,
     GradientAscent,
     GradientAscentKL,
     IdkNLL,
     RetainKL,
+    SatImp,
     SimNPO,
+    Unlikelihood,
 )
 from unlearnkit.protocols import Objective
 
@@ -65,6 +79,11 @@ def _rmu(model: PreTrainedModel) -> Objective:
     return RMU(layer=rmu_layer(model), hidden_size=width)
 
 
+def _adaptive_rmu(model: PreTrainedModel) -> Objective:
+    width: int = model.config.get_text_config().hidden_size
+    return AdaptiveRMU(layer=rmu_layer(model), hidden_size=width)
+
+
 def rmu_parameters(model: PreTrainedModel) -> frozenset[str]:
     """The down-projections of the block that is steered and of the two before it."""
     layer = rmu_layer(model)
@@ -84,6 +103,20 @@ RECIPES: Mapping[str, Recipe] = {
         Recipe("idk_nll", lambda _: IdkNLL()),
         Recipe("dpo_idk", lambda _: DPO() + CrossEntropy("retain")),
         Recipe("rmu", _rmu, rmu_parameters, learning_rate=5e-5),
+        Recipe("adaptive_rmu", _adaptive_rmu, rmu_parameters, learning_rate=5e-5),
+        Recipe("wga", lambda _: WGA() + CrossEntropy("retain")),
+        Recipe("tnpo", lambda _: TNPO() + CrossEntropy("retain")),
+        Recipe("satimp", lambda _: SatImp() + 0.1 * CrossEntropy("retain")),
+        Recipe("undial", lambda _: UNDIAL() + CrossEntropy("retain"), learning_rate=1e-4),
+        Recipe("ce_u", lambda _: CEU()),
+        Recipe("ihl", lambda _: IHL() + CrossEntropy("retain")),
+        Recipe("me_gd", lambda _: 0.1 * ME() + CrossEntropy("retain")),
+        Recipe("catnip", lambda _: CATNIP() + CrossEntropy("retain")),
+        Recipe("eul", lambda _: EUL() + CrossEntropy("retain")),
+        Recipe("unlikelihood", lambda _: Unlikelihood() + 4.0 * CrossEntropy("retain"), learning_rate=5e-5),
+        Recipe("flat", lambda _: FLAT()),
+        Recipe("kto_forget", lambda _: KTO() + CrossEntropy("retain")),
+        Recipe("eru", lambda _: ElasticReward() + CrossEntropy("retain")),
     )
 }
 """Every recipe by name, with the literature's default hyper-parameters."""

@@ -183,7 +183,7 @@ def deviations(entry: Entry) -> str:
     """Where authors' code, paper and this library differ: that section of the method's page."""
     module = sys.modules[getattr(load(entry), "__module__", "")]
     _, _, text = (inspect.getdoc(module) or "").partition("Deviations:")
-    return text.strip()
+    return text.strip().split("\n\n")[0]
 
 
 def numbered(entry: Entry) -> str:

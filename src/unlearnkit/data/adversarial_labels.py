@@ -10,10 +10,10 @@ Paper: Yao, Chien, Du et al. Machine Unlearning of Pre-trained Large Language Mo
 Checked: yaojin17/Unlearning_LLM@d4b1287, the labels of the paper and those of the code, exactly.
 
 Deviations:
-    1. The authors' code takes the label of token t from the logits that follow it, with x_t left out: the favourite
-       continuation one step late. The default is the paper's; `source_offset=1` is the code.
-    2. The code also never chooses the last token of the vocabulary: `never=(V - 1,)`.
-    3. The code can sample from the most likely wrong tokens; the paper takes the first, which is all there is here.
+1. The authors' code takes the label of token t from the logits that follow it, with x_t left out: the favourite
+continuation one step late. The default is the paper's; `source_offset=1` is the code.
+2. The code also never chooses the last token of the vocabulary: `never=(V - 1,)`.
+3. The code can sample from the most likely wrong tokens; the paper takes the first, which is all there is here.
 """
 
 from __future__ import annotations

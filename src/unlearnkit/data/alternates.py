@@ -1,8 +1,14 @@
 """Alternate answers, as AltPO teaches them: a model is asked for other plausible answers to questions it should forget.
 
-The model to be unlearned writes them itself, so that they are in its own style. The procedure is that of Mekala, Dorna
-et al., COLING 2025, arXiv:2409.13474: five alternates per question, drawn at temperature 1 with at most 200 new tokens,
-none filtered out. The words of the prompt are ours.
+The model to be unlearned writes them itself, so that they are in its own style. The procedure is the paper's: five
+alternates per question, drawn at temperature 1 with at most 200 new tokens, none filtered out.
+
+Paper: Mekala, Dorna et al. Alternate Preference Optimization for Unlearning Factual Knowledge in Large Language Models.
+COLING 2025, arXiv:2409.13474.
+
+Checked: laws only.
+
+Deviations: the words of the prompt are ours.
 """
 
 from __future__ import annotations

@@ -15,7 +15,7 @@ A reference (NPO, DPO, KL) is the model before the request at hand, unless it is
 Paper: Yuan, Pang, Du, Chen, Zhang, Lin. A Closer Look at Machine Unlearning for Large Language Models. ICLR 2025,
 arXiv:2410.08109.
 
-Checked: sail-sg/closer-look-LLM-unlearning@b622294, by the numbers of rows of its three series.
+Checked: closed forms, and the numbers of rows of the authors' three series.
 
 Deviations: none.
 """

@@ -17,7 +17,9 @@ Reconstructed: the four selectors are the paper's, how each ranks is our reading
 gradient at the original model, Moderate the examples whose distance to the centroid is nearest the median distance (one
 centroid for the whole set), Min-K % Prob the examples whose least likely 20 % of tokens are the most likely on average.
 
-Checked: laws only; no code was to be had. Deviations: none that could be known.
+Checked: laws only; no code was to be had.
+
+Deviations: none that could be known.
 """
 
 from __future__ import annotations

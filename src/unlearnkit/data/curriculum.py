@@ -5,12 +5,16 @@
         drawn = drawn_rows(rows, scores, epoch=epoch)
         unlearn(model, NPO(), {"forget": drawn}, optimizer=optimizer, steps=-(-len(drawn) // 8), seed=epoch, ...)
 
-With `GradientAscent()` this is curriculum gradient ascent (CGA) of the paper on memory removal difficulty; the scores are
-made anew every so many epochs. Any score that is 0 or above will do.
+With `GradientAscent()` this is curriculum gradient ascent (CGA) of the paper on memory removal difficulty; the scores
+are made anew every so many epochs. Any score that is 0 or above will do.
 
 Paper: Feng, Li, Wang, Liu, Zhang, Chen. A Neuro-inspired Interpretation of Unlearning in Large Language Models through
-Sample-level Unlearning Difficulty. 2025, arXiv:2504.06658. Checked: laws only; no code of the authors was found. That
-an epoch has as many draws as there are rows is ours, as is drawing with replacement.
+Sample-level Unlearning Difficulty. 2025, arXiv:2504.06658.
+
+Checked: laws only; no code of the authors was found.
+
+Deviations: none that could be known. That an epoch has as many draws as there are rows is ours, as is drawing with
+replacement.
 """
 
 from __future__ import annotations

@@ -19,12 +19,12 @@ Checked: laws only; the rules are those of the authors' script, as carried in ma
 that of decoding/logit_arithmetic.py.
 
 Deviations:
-    1. The script draws a translation for each spelling of a term; here a term has one in a block.
-    2. The script takes the first key that fits, here the longest does.
-    3. WPU's re-implementation lowers by 5 the logits of a name that is in the text already, and matches soft labels
-       averaged over names. The mean logit is the script's; soft labels are those of one translation.
-    4. The script's last incomplete block is dropped, and its pieces of 10,000 characters each begin with a begin token.
-       `tokenize_text` does neither.
+1. The script draws a translation for each spelling of a term; here a term has one in a block.
+2. The script takes the first key that fits, here the longest does.
+3. WPU's re-implementation lowers by 5 the logits of a name that is in the text already, and matches soft labels
+averaged over names. The mean logit is the script's; soft labels are those of one translation.
+4. The script's last incomplete block is dropped, and its pieces of 10,000 characters each begin with a begin token.
+`tokenize_text` does neither.
 """
 
 from __future__ import annotations

@@ -15,12 +15,12 @@ arXiv:2409.11844.
 Checked: laws only (Carol-gutianle/MEOW@1ee8aef was read; its losses are those of cross_entropy.py).
 
 Deviations:
-    1. The authors' code repeats the kept answers to 8 per question and its collator then drops half, so that an epoch
-       has ranks 1, 2, 3, 1. Here each of the k is there once.
-    2. With equal scores the code keeps one answer twice. Here they are told apart, and the earlier one goes first.
-    3. A candidate that equals the true answer or an earlier candidate is left out, and one whose score is nan (not
-       measured) comes last.
-    4. The question put to the writer is our own wording; the authors ask GPT-4 at temperature 0.9 for c = 4.
+1. The authors' code repeats the kept answers to 8 per question and its collator then drops half, so that an epoch
+has ranks 1, 2, 3, 1. Here each of the k is there once.
+2. With equal scores the code keeps one answer twice. Here they are told apart, and the earlier one goes first.
+3. A candidate that equals the true answer or an earlier candidate is left out, and one whose score is nan (not
+measured) comes last.
+4. The question put to the writer is our own wording; the authors ask GPT-4 at temperature 0.9 for c = 4.
 """
 
 from __future__ import annotations

@@ -13,8 +13,8 @@ A row is one sequence. All tokens are labels, of which the first has nothing bef
 Paper: Fan, Liu, Lin, Jia, Zhang, Mei, Liu. Simplicity Prevails: Rethinking Negative Preference Optimization for LLM
 Unlearning. NeurIPS 2025, arXiv:2410.07163.
 
-Checked: the transition matrices and first-state distributions are those of OPTML-Group/Unlearn-Simple@f1a355d (its
-synthetic folder), by the laws above.
+Checked: closed forms; transition matrices and first-state distributions were compared with OPTML-Group/Unlearn-Simple's
+synthetic folder by reading.
 
 Deviations: draws are of our own generator, so that a seed gives other sequences than the release's.
 """

@@ -1,4 +1,11 @@
-"""Random mismatch: each prompt with answers that belong to other prompts, as LLMU teaches them to forget prompts."""
+"""Random mismatch: each prompt with answers that belong to other prompts, as LLMU teaches them to forget prompts.
+
+Paper: Yao, Xu, Liu. Large Language Model Unlearning. NeurIPS 2024, arXiv:2310.10683.
+
+Checked: laws only; what is trained with these rows is checked in objectives/llmu.py.
+
+Deviations: the authors' code draws one set of random answers for a whole batch; here each prompt has its own.
+"""
 
 from __future__ import annotations
 

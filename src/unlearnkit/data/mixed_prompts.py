@@ -12,12 +12,13 @@ Paper: Jeung, Yoon, No. SEPS: A Separability Measure for Robust Unlearning in LL
 Checked: laws only (the texts are those of AI-ISL/SEPS@2d36ecf; its losses are checked in objectives/mixed_prompt.py).
 
 Deviations:
-    1. The code draws the retain partner and the refusal once per forget question, so that they stay over all epochs:
-       `draws=1`. With more draws, and another role as the primary of the sampler, each epoch draws one of them anew.
-    2. The code finds segments by tokens of Llama-2 and offsets set by hand; see objectives/mixed_prompt.py.
+1. The code draws the retain partner and the refusal once per forget question, so that they stay over all epochs:
+`draws=1`. With more draws, and another role as the primary of the sampler, each epoch draws one of them anew.
+2. The code finds segments by tokens of Llama-2 and offsets set by hand; see objectives/mixed_prompt.py.
 
-As in the code, no space follows the number of a forget question or answer, and one follows that of a retain one. A model
-can tell them by it, and some tokenizers split a word differently without the space: `forget_gap=" "` treats both alike.
+As in the code, no space follows the number of a forget question or answer, and one follows that of a retain one. A
+model can tell them by it, and some tokenizers split a word differently without the space: `forget_gap=" "` treats both
+alike.
 """
 
 from __future__ import annotations

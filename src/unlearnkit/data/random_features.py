@@ -7,10 +7,11 @@ place, with 1 they are apart. Labels are logistic in the input, and the two sets
 trained on both sets, its oracle on the retain set only, and unlearning is full-batch descent from the trained model.
 An answer is one label here, so that sums over an answer are its log-probability.
 
-Every loss is put together from the formulas of `unlearnkit.objectives`; the mean is over samples. Aliases:
+Every loss is put together from the formulas of `unlearnkit.objectives`; the mean is over samples.
+"grad_diff_KL_forget" is "grad_diff" plus 2 KL(trained || model) on forget inputs, "non_paired_dpo" is NPO; the suffix
+_KL or _GDiff adds a retain term.
 
-    grad_diff_KL_forget: grad_diff + 2 KL(trained || model) on forget inputs
-    non_paired_dpo: NPO; with suffix _KL or _GDiff a retain term is added
+Aliases:
     gap: alpha (paper)
 
 Paper: Zhang, Lin, Bai, Mei. Negative Preference Optimization: From Catastrophic Collapse to Effective Unlearning.

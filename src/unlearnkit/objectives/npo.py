@@ -13,9 +13,10 @@ OPTML-Group/Unlearn-Simple@f1a355d, sail-sg/closer-look-LLM-unlearning@b622294, 
 molereddy/Alternate-Preference-Optimization@c9b78bd, UCSB-NLP-Chang/ULD@858608c and
 princeton-pli/impossibility-unlearning@de1cc83, losses and gradients to 1e-9.
 
-Deviations: none on question answering. MUSE's code of the same name compares raw logits of the whole vocabulary,
-without labels or softmax (it changes when a constant is added to all logits). `released("muse")` is that other loss,
-from raw_logits.py.
+Deviations:
+1. MUSE's code of the same name compares raw logits of the whole vocabulary, without labels or softmax (it changes when a
+   constant is added to all logits). `released("muse")` is that other loss, from raw_logits.py. On question answering
+   there are no deviations.
 """
 
 from __future__ import annotations

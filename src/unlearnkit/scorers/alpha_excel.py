@@ -10,8 +10,10 @@ is no number; a key of 0 is met by 0 only.
 
 Paper: Noever, McKee. Alpha Excel Benchmark. 2025, arXiv:2505.04110 (113 cases).
 
-Checked: laws only. Reconstructed: the paper says that cases became questions with keys in JSON; the form of the data,
-the tolerance and how numbers are read are ours, and were compared with no code.
+Checked: laws only.
+
+Reconstructed: the paper says that cases became questions with keys in JSON; the form of the data, the tolerance and how
+numbers are read are ours, and were compared with no code.
 """
 
 from __future__ import annotations
