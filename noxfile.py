@@ -52,9 +52,20 @@ def lint(session: nox.Session) -> None:
 
 @nox.session
 def benchmark(session: nox.Session) -> None:
-    """Every objective by every metric on the fictitious world: a table, a picture and results.json in results/."""
+    """Every method by every metric on the fictitious world: a table, a picture and results.json in results/."""
     install(session, "-e", ".[plot]")
     session.run("python", "benchmarks/quality.py", *session.posargs)
+
+
+@nox.session
+def claims(session: nox.Session) -> None:
+    """What papers claim of some methods, tried at small size; a quarter of an hour on one core."""
+    install(session, "-e", ".")
+    scripts = sorted(Path("benchmarks/claims").glob("*.py"))
+    for script in scripts:
+        if script.stem not in ("findings", "worlds", "summary"):
+            session.run("python", str(script), env={"OMP_NUM_THREADS": "1"})
+    session.run("python", "benchmarks/claims/summary.py", "--out", "results/claims.md")
 
 
 @nox.session

@@ -10,12 +10,16 @@ from __future__ import annotations
 import copy
 import json
 import math
+import time
 import warnings
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from itertools import pairwise
 from pathlib import Path
+from typing import cast
 
 import torch
-from attrs import field, frozen
+from attrs import evolve, field, frozen
 from transformers import PreTrainedModel
 
 from unlearnkit.adversaries import LatentAttack, TargetedLatentAttack
@@ -32,9 +36,10 @@ from unlearnkit.data.refusals import draw_refusal
 from unlearnkit.data.selective_unlearning import selective_unlearning
 from unlearnkit.data.spans import occurrences, span_rows
 from unlearnkit.errors import UnlearningWarning
-from unlearnkit.experiment import Setup, Stage, training_rows
+from unlearnkit.experiment import Budget, Result, Setup, Stage, adamw, measure, run_setup, training_rows
 from unlearnkit.models.anatomy import mlp_down_names
 from unlearnkit.models.causal import CausalLM
+from unlearnkit.models.prefixed import Prefixed
 from unlearnkit.objectives import (
     CATNIP,
     CEU,
@@ -42,6 +47,7 @@ from unlearnkit.objectives import (
     DUET,
     EUL,
     FLAT,
+    GRPO,
     IHL,
     KTO,
     LLMU,
@@ -72,7 +78,6 @@ from unlearnkit.objectives import (
     Unlikelihood,
     WeightedAscent,
 )
-from unlearnkit.objectives.duet import Prefixed
 from unlearnkit.optim import (
     Alternating,
     CurvaturePenalty,
@@ -86,8 +91,11 @@ from unlearnkit.optim import (
 )
 from unlearnkit.procedures.attribution import guard
 from unlearnkit.procedures.delta_scores import delta_scores, dto_targets
+from unlearnkit.procedures.fit import FitSettings, Memory, fit
+from unlearnkit.procedures.purge import binary_reward, purge, term_pattern
 from unlearnkit.procedures.removal_difficulty import removal_difficulty
-from unlearnkit.protocols import Objective, WeightedSum
+from unlearnkit.procedures.selective_ascent import selective_ascent
+from unlearnkit.protocols import Objective, Sampling, WeightedSum
 from unlearnkit.recording import Recording, given
 from unlearnkit.train import unlearn
 
@@ -97,25 +105,44 @@ Options = Mapping[str, float]
 Prepare = Callable[[Stage, Options], Setup]
 
 
+Train = Callable[[Stage, PreTrainedModel, Options, float], None]
+"""A procedure that runs trainings of its own: stage, the model to be changed, settings, learning rate."""
+
+
 @frozen
 class Method:
     """A method of the table.
 
     Attributes:
         key: of the catalog.
-        prepare: what it brings to a run.
+        how: what it brings to a run, or how it runs by itself.
         grid: settings that were tried.
         name: how the table calls it. Default: its key.
+        procedure: whether it runs by itself.
     """
 
     key: str
-    prepare: Prepare
+    how: Prepare | Train
     grid: tuple[Options, ...]
     name: str = field()
+    procedure: bool = False
 
     @name.default
     def _key(self) -> str:
         return self.key
+
+    def run(self, stage: Stage, settings: Options, budget: Budget, *, seed: int = 0) -> Result:
+        """Unlearn a copy of the original and measure it."""
+        rate = budget.learning_rate * settings["lr"]
+        if not self.procedure:
+            setup = cast("Prepare", self.how)(stage, settings)
+            return run_setup(stage, self.name, setup, evolve(budget, learning_rate=rate), seed=seed)
+        model = copy.deepcopy(stage.original)
+        start = time.perf_counter()
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UnlearningWarning)
+            cast("Train", self.how)(stage, model, settings, rate)
+        return Result(self.name, measure(stage, model), time.perf_counter() - start)
 
 
 def grid(**values: Sequence[float]) -> tuple[Options, ...]:
@@ -366,6 +393,82 @@ def refusal_tokens(stage: Stage) -> tuple[int, ...]:
     return tuple(ids[:2])
 
 
+# --- procedures that run by themselves --------------------------------------------------------------------------------
+
+
+def selective_gradient_ascent(stage: Stage, model: PreTrainedModel, o: Options, rate: float) -> None:
+    """Until nothing is memorised more than unseen people's answers are."""
+    data = training_rows(stage)
+    selective_ascent(
+        model,
+        {"forget": data["forget"], "retain": data["retain"]},
+        optimizer=adamw(list(model.parameters()), rate),
+        threshold=o["threshold"],
+        mean_threshold=o["threshold"],
+        objective=with_retain(GradientAscent(), o),
+        batch_size=16,
+    )
+
+
+def purged(stage: Stage, model: PreTrainedModel, o: Options, rate: float) -> None:
+    """Rewarded for answers that name none of the forgotten facts."""
+    facts = {question.fact for question in forgotten(stage)}
+    data = training_rows(stage)
+    purge(
+        model,
+        stage.tokenizer,
+        data["forget"],
+        partial(binary_reward, pattern=term_pattern(facts)),
+        optimizer=adamw(list(model.parameters()), rate),
+        iterations=50,
+        sampling=Sampling(samples=4, max_new_tokens=16),
+        objective=with_retain(GRPO(), o),
+        data={"retain": data["retain"]},
+        batch_size=8,
+    )
+
+
+def fitted(stage: Stage, model: PreTrainedModel, o: Options, rate: float) -> None:
+    """A request per person, the text of their questions and answers; words shared with earlier chunks for an embedder."""
+    texts: dict[str, list[str]] = {}
+    for question in forgotten(stage):
+        texts.setdefault(question.subject, []).append("".join(PlainTemplate()(question.question, question.answer)))
+    memory = Memory()
+    settings = FitSettings(
+        filter_chunk=40,
+        layers=last_block(stage) + 1,
+        thresholds=(o["low"], o["high"]),
+        beta=0.5,
+        learning_rate=rate,
+        epochs=5,
+        max_length=128,
+    )
+    retain = training_rows(stage)["retain"]
+    for lines in texts.values():
+        for text in lines:
+            done = fit(
+                model,
+                stage.tokenizer,
+                text,
+                memory,
+                embed=letters,
+                reference=stage.original,
+                retain=retain,
+                settings=settings,
+            )
+            memory = done.memory
+
+
+def letters(texts: Sequence[str]) -> torch.Tensor:
+    """How often each letter pair occurs: enough to know a chunk again."""
+    counts = torch.zeros(len(texts), 27 * 27)
+    for place, text in enumerate(texts):
+        codes = [ord(letter) - 96 if "a" <= letter <= "z" else 0 for letter in text.lower()]
+        for one, other in pairwise(codes):
+            counts[place, 27 * one + other] += 1
+    return counts
+
+
 RETAIN = (1.0, 0.3, 3.0)
 METHODS: tuple[Method, ...] = (
     Method(
@@ -518,6 +621,9 @@ METHODS: tuple[Method, ...] = (
     ),
     Method("mrd_curriculum", curriculum, grid(beta=(0.5,), retain=(1.0, 0.3), lr=(1.0,))),
     Method("coreset_effect", on_coreset, grid(share=(0.25,), retain=(1.0, 0.3), lr=(1.0,))),
+    Method("sga", selective_gradient_ascent, grid(threshold=(0.7, 0.8), retain=(1.0, 3.0), lr=(0.5,)), procedure=True),
+    Method("purge_grpo", purged, grid(retain=(1.0,), lr=(1.0, 2.0)), procedure=True),
+    Method("fit", fitted, grid(low=(0.5,), high=(5.0, 0.5), lr=(1.0, 0.3)), procedure=True),
     # --- NPO against an adversary, and by other ways to a step ---
     Method("lau", attacked(lambda _: NPO(beta=0.5)), grid(radius=(2.0, 8.0), retain=(1.0, 0.3), lr=(1.0,)), "adv_npo"),
     Method(

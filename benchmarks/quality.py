@@ -29,7 +29,7 @@ from pathlib import Path
 
 import matplotlib as mpl
 import torch
-from attrs import asdict, evolve
+from attrs import asdict
 from matplotlib import pyplot
 from methods import METHODS, chosen
 from scipy import stats
@@ -48,7 +48,6 @@ from unlearnkit.experiment import (
     header,
     line,
     run_recipe,
-    run_setup,
     run_uld,
     shown,
 )
@@ -123,10 +122,7 @@ def one(task: tuple[int, str, Budget, Path]) -> Result:
         return run_uld(stage, budget, seed=seed)
     if name in HERE and name not in FOUND:
         return run_recipe(stage, HERE[name], budget, seed=seed, look_at=look_at)
-    settings = chosen(FOUND[name])
-    setup = FOUND[name].prepare(stage, settings)
-    budget = evolve(budget, learning_rate=budget.learning_rate * settings["lr"])
-    return run_setup(stage, name, setup, budget, seed=seed)
+    return FOUND[name].run(stage, chosen(FOUND[name]), budget, seed=seed)
 
 
 def write(folder: Path, title: str, budget: Budget, runs: Mapping[int, Sequence[Result]], seconds: float) -> None:
@@ -249,36 +245,42 @@ def _mean(reports: Sequence[Report], name: str) -> str:
 
 
 def picture(path: Path, title: str, runs: Mapping[int, Sequence[Result]]) -> None:
-    """Forget quality against utility: each method's rank at its mean over seeds, its range, and some ways there."""
+    """Forget quality against utility, all of it and the part where utility is kept: each method's rank at its mean over
+    seeds, its range, and some ways there."""
     mpl.use("Agg")
-    figure, axes = pyplot.subplots(figsize=(13, 8), layout="constrained")
+    figure, (whole, near) = pyplot.subplots(
+        1, 2, figsize=(17, 9), width_ratios=(1, 2), sharey=True, layout="constrained"
+    )
     reports = by_name(runs)
     first = {result.name: result for result in next(iter(runs.values()))}
-    for number, name in enumerate(ranked(runs), 1):
-        points = [_point(report) for report in reports[name]]
-        utility, quality = _centre(points)
-        colour = f"C{(number - 1) % 10}"
-        axes.hlines(quality, min(x for x, _ in points), max(x for x, _ in points), color=colour, alpha=0.25)
-        axes.vlines(utility, min(y for _, y in points), max(y for _, y in points), color=colour, alpha=0.25)
-        axes.plot(
-            utility, quality, "o", color=colour, markersize=13, alpha=0.8, label=f"{number}  {name}", linestyle="none"
-        )
-        axes.annotate(str(number), (utility, quality), ha="center", va="center", fontsize=7, color="white")
-        if first[name].path:
-            way = [_point(one) for one in (reports[CONTROLS[0]][0], *first[name].path.values(), reports[name][0])]
-            axes.plot(
-                [x for x, _ in way], [y for _, y in way], ".-", color=colour, markersize=3, linewidth=0.8, alpha=0.5
-            )
-    for name, colour in zip(CONTROLS, ("grey", "black"), strict=True):
-        utility, quality = _centre([_point(report) for report in reports[name]])
-        axes.plot(utility, quality, "*", color=colour, markersize=20, label=name, linestyle="none")
-    axes.set_yscale("log")
-    axes.axhline(0.05, color="grey", linestyle=":", linewidth=1)
-    axes.set_xlabel("model utility (higher is better)")
-    axes.set_ylabel("forget quality: p-value against the retrained oracle (higher is better)")
-    axes.set_title(f"Forgetting against utility\n{title}", fontsize=10)
-    axes.legend(loc="center left", bbox_to_anchor=(1.0, 0.5), fontsize=7, frameon=False, ncols=2, markerscale=0.5)
-    figure.savefig(path, dpi=110)
+    for axes in (whole, near):
+        for number, name in enumerate(ranked(runs), 1):
+            points = [_point(report) for report in reports[name]]
+            utility, quality = _centre(points)
+            colour = f"C{(number - 1) % 10}"
+            axes.hlines(quality, min(x for x, _ in points), max(x for x, _ in points), color=colour, alpha=0.25)
+            axes.vlines(utility, min(y for _, y in points), max(y for _, y in points), color=colour, alpha=0.25)
+            label = f"{number}  {name}"
+            axes.plot(utility, quality, "o", color=colour, markersize=13, alpha=0.7, label=label, linestyle="none")
+            axes.annotate(str(number), (utility, quality), ha="center", va="center", fontsize=7, annotation_clip=True)
+            if first[name].path:
+                way = [_point(one) for one in (reports[CONTROLS[0]][0], *first[name].path.values(), reports[name][0])]
+                axes.plot(
+                    [x for x, _ in way], [y for _, y in way], ".-", color=colour, markersize=3, linewidth=0.8, alpha=0.5
+                )
+        for name, colour in zip(CONTROLS, ("grey", "black"), strict=True):
+            utility, quality = _centre([_point(report) for report in reports[name]])
+            axes.plot(utility, quality, "*", color=colour, markersize=20, label=name, linestyle="none")
+        axes.set_yscale("log")
+        axes.axhline(0.05, color="grey", linestyle=":", linewidth=1)
+        axes.set_xlabel("model utility (higher is better)")
+    original = _centre([_point(report) for report in reports[CONTROLS[0]]])[0]
+    near.set_xlim(0.85 * original, 1.03 * original)
+    near.axvline(0.9 * original, color="grey", linestyle=":", linewidth=1)
+    whole.set_ylabel("forget quality: p-value against the retrained oracle (higher is better)")
+    figure.suptitle(f"Forgetting against utility; right: where utility is kept\n{title}", fontsize=10)
+    near.legend(loc="center left", bbox_to_anchor=(1.0, 0.5), fontsize=7, frameon=False, ncols=2, markerscale=0.5)
+    figure.savefig(path, dpi=90)
     pyplot.close(figure)
 
 

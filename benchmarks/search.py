@@ -15,12 +15,12 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from attrs import asdict, evolve
+from attrs import asdict
 from methods import LOG, METHODS, Method, Tried, read_log
 from transformers.utils.logging import disable_progress_bar
 
 from unlearnkit.errors import NonFiniteError
-from unlearnkit.experiment import Budget, Settings, Stage, build_stage, measure, run_setup
+from unlearnkit.experiment import Budget, Settings, Stage, build_stage, measure
 from unlearnkit.oracle import cache_folder
 
 SEED = 100
@@ -53,12 +53,8 @@ def attempt(stage: Stage, method: Method, number: int, original: float) -> Tried
     """One candidate: its settings, and what the model was worth."""
     settings = method.grid[number]
     start = time.perf_counter()
-    budget = Budget()
     try:
-        setup = method.prepare(stage, settings)
-        result = run_setup(
-            stage, method.name, setup, evolve(budget, learning_rate=budget.learning_rate * settings["lr"])
-        )
+        result = method.run(stage, settings, Budget())
         utility, quality = result.report["model_utility"].value, result.report["forget_quality"].value
     except NonFiniteError:
         utility, quality = 0.0, 0.0

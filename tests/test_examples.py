@@ -12,6 +12,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 
 from unlearnkit.checkpoint import save_model
 from unlearnkit.data.fictitious import build_tokenizer, build_world
@@ -28,6 +29,19 @@ def run(name: str, monkeypatch: pytest.MonkeyPatch, *arguments: str) -> None:
 def test_own_method(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     run("own_method.py", monkeypatch)
     assert capsys.readouterr().out.startswith("loss ")
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")  # of transformers' own loop
+def test_the_formula_in_another_loop(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    state = torch.random.get_rng_state()
+    run("transformers_trainer.py", monkeypatch)
+    torch.random.set_rng_state(state)  # Trainer seeds globally
+    found = re.search(r"answers: (-[\d.]+) before, (-[\d.]+) after", capsys.readouterr().out)
+    assert found is not None
+    assert float(found[2]) < float(found[1]) - 5
+    code = (EXAMPLES / "transformers_trainer.py").read_text().split('if __name__ == "__main__":')[0]
+    lines = re.sub(r'""".*?"""', "", code, flags=re.DOTALL).splitlines()
+    assert sum(bool(line.strip()) for line in lines) < 25
 
 
 @pytest.mark.filterwarnings("ignore")  # a toy forgets nothing it never knew, and says so

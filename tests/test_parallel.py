@@ -23,6 +23,7 @@ from tests.distributed.cases import OBJECTIVES
 from tests.toy import VOCABULARY, Toy, toy_rows
 from unlearnkit.errors import ParallelError
 from unlearnkit.evaluate import evaluate, gather
+from unlearnkit.gradient import Means
 from unlearnkit.metrics import ExactMemorization, Probability
 from unlearnkit.models.tiny import tiny_model
 from unlearnkit.observe import Models
@@ -31,7 +32,7 @@ from unlearnkit.plan import CUT
 from unlearnkit.protocols import Metric, Objective, Tokens
 from unlearnkit.statistics import LabelLogProb
 from unlearnkit.survival import lost_ranks
-from unlearnkit.train import Engine, Means
+from unlearnkit.train import Engine
 
 T = TypeVar("T")
 

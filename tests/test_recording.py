@@ -8,17 +8,19 @@ import pytest
 import torch
 
 from tests.toy import Toy, toy_rows
-from unlearnkit.batch import PlainTemplate, Row, tokenize
+from unlearnkit.batch import IGNORE, PlainTemplate, Row, tokenize
 from unlearnkit.data.fictitious import build_tokenizer, build_world
-from unlearnkit.errors import NeedError, RecordingError
+from unlearnkit.errors import DataError, MissingModelError, NeedError, RecordingError
 from unlearnkit.evaluate import record
 from unlearnkit.models.tiny import tiny_model
 from unlearnkit.objectives.cross_entropy import CrossEntropy
 from unlearnkit.objectives.npo import NPO
 from unlearnkit.objectives.retain_kl import RetainKL
 from unlearnkit.observe import Models, observe
-from unlearnkit.protocols import Captured, Generated, Greedy, resid_post
-from unlearnkit.recording import Recording
+from unlearnkit.protocols import Captured, Generated, Greedy, Tokens, resid_post
+from unlearnkit.recording import Recording, given
+from unlearnkit.statistics import Given
+from unlearnkit.testing import Table, seen_from_tables
 from unlearnkit.train import unlearn
 
 ROWS = toy_rows("forget", [(2, 3), (1, 6), (4, 1), (2, 2)])
@@ -132,3 +134,58 @@ def test_what_a_recording_cannot_serve_is_refused_before_the_first_step(recordin
 def test_nothing_to_record() -> None:
     with pytest.raises(NeedError, match="nothing is needed of 'reference'"):
         record(Toy(0), CrossEntropy("forget").needs, DATA)
+
+
+# --- numbers that no model says ---------------------------------------------------------------------------------------
+
+WEIGHT, MASK = (Tokens(Given(name), "forget", of="weights") for name in ("weight", "mask"))
+
+
+def test_numbers_are_given_for_rows_or_for_their_tokens() -> None:
+    found = given("weight", {"forget0": 0.5, "forget1": [1, 2, 3, 4, 5, 6]}, ROWS[:2])
+    flat = found.serve(WEIGHT, (ROWS[1], ROWS[0]))
+    assert flat.values.tolist() == [1, 2, 3, 4, 5, 6, 0.5, 0.5, 0.5]
+    assert flat.row.tolist() == [0] * 6 + [1] * 3
+
+
+def test_numbers_that_do_not_fit_are_refused() -> None:
+    with pytest.raises(DataError, match="no 'weight' is given for row 'forget1'"):
+        given("weight", {"forget0": 0.5}, ROWS[:2])
+    with pytest.raises(DataError, match=r"has shape \(2,\), but the row has 3 'answer' positions"):
+        given("weight", {"forget0": [1.0, 2.0]}, ROWS[:1])
+    with pytest.raises(DataError, match="two rows of 'forget' have the id 'forget0'"):
+        given("weight", {"forget0": 0.5}, [ROWS[0], *toy_rows("forget", [(1, 2)])])
+    with pytest.raises(DataError, match="one role at a time"):
+        given("weight", {"forget0": 1.0, "retain0": 1.0}, (ROWS[0], *toy_rows("retain", [(1, 2)])))
+    with pytest.raises(NeedError, match="is not computed from logits"):
+        observe({"weights": Toy(0)}, ROWS[:1], frozenset({WEIGHT}))
+
+
+def test_a_table_without_the_number_is_refused() -> None:
+    table = Table(torch.zeros(1, 3, 5), torch.tensor([[-100, 1, 2]]))
+    with pytest.raises(MissingModelError, match="asks for 'weight': pass it to the table"):
+        seen_from_tables(frozenset({WEIGHT}), {"weights": {"forget": table}})
+
+
+def test_other_numbers_are_another_recording() -> None:
+    one, same, other = (given("weight", {"forget0": value}, ROWS[:1]).model for value in (0.5, 0.5, 0.25))
+    assert one == same != other
+
+
+def test_entries_of_two_recordings_are_put_under_one_name() -> None:
+    weights, mask = given("weight", {"forget0": 0.5}, ROWS[:1]), given("mask", {"forget0": [1, 0, 1]}, ROWS[:1])
+    both = weights.with_entries_of(mask)
+    assert both.serve(WEIGHT, ROWS[:1]).values.tolist() == [0.5] * 3
+    assert both.serve(MASK, ROWS[:1]).values.tolist() == [1, 0, 1]
+    retain = toy_rows("retain", [(1, 2)])
+    with_retain = weights.with_entries_of(given("weight", {"retain0": 2.0}, retain))
+    assert with_retain.serve(Tokens(Given("weight"), "retain", of="weights"), retain).values.tolist() == [2.0] * 2
+
+
+def test_entries_of_other_rows_are_not() -> None:
+    """After a selection a row has fewer answer tokens: weights made before it belong to others."""
+    (row,) = ROWS[:1]
+    selected = Row(row.id, row.role, row.inputs, row.labels.index_fill(0, torch.tensor([4]), IGNORE), row.group)
+    weights, mask = given("weight", {"forget0": [1, 2, 3]}, [row]), given("mask", {"forget0": [1, 0]}, [selected])
+    with pytest.raises(RecordingError, match="different rows 'forget0' of 'forget'"):
+        weights.with_entries_of(mask)

@@ -206,6 +206,7 @@ LAT = Paper(
 SMOOTH = Paper("Fan et al., Towards LLM Unlearning Resilient to Relearning Attacks, ICML 2025", 2025, "2502.05374")
 GRADE = Paper("Lang et al., Downgrade to Upgrade, ICLR 2026", 2025, "2510.00761")
 SOUL = Paper("Jia et al., SOUL, EMNLP 2024", 2024, "2404.18239")
+GRPO = Paper("Shao et al., DeepSeekMath", 2024, "2402.03300")
 PURGE = Paper("Zaradoukas, Prenkaj, Kasneci, PURGE, ICLR 2026", 2026, "2601.20568")
 
 
@@ -390,6 +391,7 @@ CATALOG: tuple[Entry, ...] = (
         "objectives.mixed_prompt:MixedPromptKL",
         "code",
     ),
+    entry("objective", "grpo", "Group-relative policy optimisation (GRPO)", GRPO, "objectives.grpo:GRPO", "code"),
     entry("objective", "dto", "Direct token optimization (DTO)", DTO, "objectives.dto:DTO", "reconstructed"),
     entry(
         "objective",
@@ -500,7 +502,6 @@ CATALOG: tuple[Entry, ...] = (
         GUARD,
         "procedures.attribution:guard",
         "reconstructed",
-        "closed forms and laws",
     ),
     entry(
         "procedure",
@@ -509,7 +510,6 @@ CATALOG: tuple[Entry, ...] = (
         DTO,
         "procedures.delta_scores:delta_scores",
         "reconstructed",
-        "closed forms",
     ),
     entry(
         "procedure",
@@ -518,8 +518,9 @@ CATALOG: tuple[Entry, ...] = (
         SGA,
         "procedures.selective_ascent:selective_ascent",
         "reconstructed",
-        "closed forms",
     ),
+    entry("procedure", "purge_grpo", "PURGE, rewards for not naming a target", PURGE, "procedures.purge:purge", "code"),
+    entry("procedure", "fit", "FIT, filtered and targeted continual unlearning", FIT, "procedures.fit:fit", "code"),
     # --- metrics and what belongs to them ---
     entry(
         "metric",

@@ -13,7 +13,6 @@ import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import cast
 
 import torch
 from attrs import evolve, field, frozen
@@ -43,7 +42,7 @@ from unlearnkit.objectives.retain_kl import RetainKL
 from unlearnkit.objectives.rmu import RMU
 from unlearnkit.objectives.uniform_kl import UniformKL
 from unlearnkit.observe import Adversary
-from unlearnkit.optim.averaging import average_weights
+from unlearnkit.optim.averaging import average_weights, take_average
 from unlearnkit.oracle import Training, fine_tuned, oracle_log
 from unlearnkit.plan import Pairing
 from unlearnkit.protocols import Metric, Model, Objective, all_needs
@@ -348,7 +347,8 @@ def run_setup(
     trained = [p for key, p in model.named_parameters() if setup.trains is None or key in setup.trains]
     optimizer = setup.optimizer(trained, budget.learning_rate)
     scheduler = get_constant_schedule_with_warmup(optimizer, budget.steps // 10)
-    averaged = average_weights(optimizer, model) if setup.averaged else None
+    if setup.averaged:
+        average_weights(optimizer)
     path: dict[int, Report] = {}
     measuring = 0.0
 
@@ -379,8 +379,9 @@ def run_setup(
             on_step=show,
         )
     seconds = time.perf_counter() - start - measuring
-    measured: Model | PreTrainedModel = model if averaged is None else cast("PreTrainedModel", averaged.module)
-    return Result(name, measure(stage, measured), seconds, tuple(messages), path)
+    if setup.averaged:
+        take_average(optimizer)
+    return Result(name, measure(stage, model), seconds, tuple(messages), path)
 
 
 @contextmanager

@@ -68,6 +68,10 @@ class Adversary(Protocol):
     and differentiate what it returned, even if no row of theirs is attacked: give such rows a perturbation times zero.
     """
 
+    @property
+    def role(self) -> str:
+        """Whose rows are attacked."""
+
     def __call__(self, observe: Observe, rows: Sequence[Row], /) -> Perturbation: ...
 
 

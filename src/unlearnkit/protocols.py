@@ -189,6 +189,11 @@ class Flat:
             0, self.row, torch.ones_like(self.row)
         )  # bincount waits for a GPU
 
+    def means(self) -> Tensor:
+        """Mean over each row's positions: [rows] or [rows, k]; 0 for a row without any."""
+        counts = self.counts().clamp(min=1)
+        return self.sums() / (counts if self.values.ndim == 1 else counts[:, None])
+
     def split(self) -> tuple[Tensor, ...]:
         """Each row's values as a tensor of its own, in order."""
         return torch.split(self.values, self.counts().tolist())
@@ -326,7 +331,10 @@ class Objective(Protocol):
 
 @runtime_checkable
 class Stateful(Protocol):
-    """An objective that changes between steps (dual variables): returns its successor, state in its attrs fields."""
+    """An objective that changes between steps (dual variables): returns its successor, state in its attrs fields.
+
+    One that has come to rest may say so by a property `settled`: its means need not be read at every step then.
+    """
 
     def after_step(self, means: Mapping[str, float], /) -> Objective:
         """The objective of the next step, given the unweighted global mean of each term of this one."""
@@ -389,7 +397,7 @@ def changes(objective: Objective) -> bool:
     """Whether an objective is another after a step, so that its means have to be read at once."""
     if isinstance(objective, WeightedSum):
         return any(changes(part) for _, part in objective.summands)
-    return isinstance(objective, Stateful)
+    return isinstance(objective, Stateful) and not getattr(objective, "settled", False)
 
 
 def _summands(objective: Objective) -> tuple[tuple[float, Objective], ...]:

@@ -147,10 +147,20 @@ class Recording:
         )
 
     def with_entries_of(self, other: Recording) -> Recording:
-        """Both recordings' entries under one name: weights and a mask, say. The other's win where both have one."""
+        """Both recordings' entries under one name: weights and a mask, say. The other's win where both have one.
+
+        Raises:
+            RecordingError: they were made on different rows of one id.
+        """
         digests = {**self.digests}
         for role, of_role in other.digests.items():
-            digests[role] = {**digests.get(role, {}), **of_role}
+            mine = digests.get(role, {})
+            if differing := [name for name in of_role if mine.get(name, of_role[name]) != of_role[name]]:
+                raise RecordingError(
+                    f"the two recordings were made on different rows {differing[0]!r} of {role!r}: tokens or labels "
+                    "differ, so that their entries are of other positions. Make both on the rows that are trained on."
+                )
+            digests[role] = {**mine, **of_role}
         return Recording(f"{self.model}+{other.model}", {**self.values, **other.values}, digests)
 
     def expect_model(self, model: nn.Module) -> None:
@@ -234,13 +244,16 @@ def given(
         positions: the kind of positions the numbers belong to.
 
     Raises:
-        DataError: a row without values, or with another number of them than it has positions.
+        DataError: a row without values, or with another number of them than it has positions; rows of several roles, or
+            two of one id.
     """
     content = hashlib.sha256(name.encode())
     recorded, digests = dict[str, Tensor](), dict[str, dict[str, str]]()
     role = ""
     for row in all_rows(rows):
         size, role = count_positions(row, positions), row.role
+        if row.id in digests.get(role, {}):
+            raise DataError(f"two rows of {role!r} have the id {row.id!r}. Recordings are keyed by id.")
         if row.id not in values:
             raise DataError(f"no {name!r} is given for row {row.id!r} of {row.role!r}. Give every row a number, 0 too.")
         value = torch.as_tensor(values[row.id])

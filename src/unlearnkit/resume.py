@@ -20,6 +20,7 @@ import shutil
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 import attrs
@@ -316,6 +317,8 @@ def described(value: object) -> str:
             return f"tensor {hashlib.sha256(str(value.tolist()).encode()).hexdigest()[:16]}"
         case tuple() | list():
             return f"({', '.join(map(described, value))})"
+        case partial():
+            return f"partial({described(value.func)}, {described(value.args)}, {described(value.keywords)})"
         case frozenset() | set():
             return f"{{{', '.join(sorted(map(described, value)))}}}"
         case dict():

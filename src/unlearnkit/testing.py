@@ -121,6 +121,8 @@ def seen_from_tables(
         labels = table.targets()[where]
         match need:
             case Tokens(statistic=Given(name=name)):
+                if name not in table.given:
+                    raise MissingModelError(f"{need} asks for {name!r}: pass it to the table, given={{{name!r}: ...}}.")
                 values = table.given[name][where]
             case Tokens():
                 values = need.statistic(table.logits[where], labels)

@@ -31,6 +31,7 @@ from unlearnkit.errors import (
     CheckpointError,
     DataError,
     GradientError,
+    LossError,
     MissingModelError,
     NonFiniteError,
     Preempted,
@@ -210,6 +211,11 @@ class Engine:
         sums: Tensor | None = None
         for piece, add in self._parts(pieces, step):
             loss = objective(self.observe(objective.needs, piece, add))
+            if self.strategy.size * len(pieces) > 1 and (whole := [term.name for term in loss if term.per is None]):
+                raise LossError(
+                    f"the term {whole[0]!r} has become one of whole steps during the run, which {objective} did not say "
+                    "when it was first asked. Let it have a unit from the start, or never."
+                )
             terms, weighted = _reduce(loss, rows)
             names = tuple(terms)
             found = torch.stack([*terms.values(), weighted]).detach()
@@ -425,6 +431,11 @@ def unlearn(
         every[name] = other if isinstance(other, Recording) else as_model(other)
         _check_apart(name, every[name], wrapped)
     sampler = _sampler(objective, data, primary, batch_size, pairing or {}, seed)
+    if adversary is not None and adversary.role not in sampler.data:
+        raise DataError(
+            f"{adversary} attacks the role {adversary.role!r}, of which the objective reads nothing; it reads "
+            f"{sorted(sampler.data)}. Give the adversary one of these roles."
+        )
     check_needs(every, objective.needs)
     _check_recordings(every, objective, data)
     watched_data = {role: data[role] for role in ("forget", "retain") if role in data}
@@ -516,6 +527,7 @@ def unlearn(
             if changes(objective):
                 assert isinstance(objective, Stateful)
                 objective = objective.after_step(log.last_terms)
+                adds_up = adds_up or engine.adds_up(objective, sampler.step(0))
             if look:
                 probes.look(done)
             if measure and scores.measure(done) and checkpoints is not None:
@@ -547,8 +559,12 @@ def _at(
         ask: Callable[..., Means],
     ) -> Callable[[Objective], Means]:
         def asked(wanted: Objective) -> Means:
-            engine.placed.rest()  # the parameters may have been changed since they were gathered
-            return ask(wanted, rows, step=step, adds_up=adds_up if wanted is objective else None)
+            # The parameters may have been changed since they were gathered, and since autocast rounded them.
+            engine.placed.rest()
+            torch.clear_autocast_cache()
+            found = ask(wanted, rows, step=step, adds_up=adds_up if wanted is objective else None)
+            engine.placed.rest()
+            return found
 
         return asked
 

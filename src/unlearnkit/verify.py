@@ -22,15 +22,12 @@ from typing import Literal, TypedDict
 
 from attrs import frozen
 
-from unlearnkit.catalog import CATALOG, Entry, Kind, load
+from unlearnkit.catalog import CATALOG, Entry, load
 from unlearnkit.errors import DataError
 
 Badge = Literal["verified", "law-checked", "reconstructed", "checked by closed forms"]
 """Compared with numbers of the authors' code; held to the laws every objective obeys; filled in where the source is
 silent; or, where it is no objective, held to what its formula implies."""
-
-KINDS: tuple[Kind, ...] = ("objective", "adversary", "optimizer", "data")
-"""What is trained with; metrics say in their own rows what they were compared with."""
 
 FILE = "verification.json"
 
@@ -62,25 +59,22 @@ class Verification:
 
 
 def entries(names: Sequence[str] = ()) -> list[Entry]:
-    """The rows of the catalog that can be verified, or those of these names.
+    """The rows of the catalog that do not say themselves what they were compared with, or those of these names.
 
     Raises:
         DataError: no method has that name.
     """
-    known = {entry.key: entry for entry in CATALOG if entry.kind in KINDS}
+    known = {entry.key: entry for entry in CATALOG if not entry.verified}
     for name in names:
         if name not in known:
             raise DataError(f"there is no method {name!r} to verify; the methods are {', '.join(known)}.")
     return [known[name] for name in names] if names else list(known.values())
 
 
-def test_file(entry: Entry) -> str:
+def tests_of(entry: Entry) -> str:
     """Where a method's own tests lie, below the tests' folder."""
     folder, module = entry.where.split(":")[0].split(".")[1:]
     return f"{folder}/test_{module}.py"
-
-
-test_file.__test__ = False  # type: ignore[attr-defined]  # pytest would take the name for a test
 
 
 def checkout() -> Path:
@@ -105,7 +99,7 @@ def verify(names: Sequence[str] = ()) -> tuple[list[Verification], str]:
         DataError: an unknown name, or no source checkout.
     """
     chosen, tests = entries(names), checkout()
-    wanted = {f"tests/{test_file(entry)}" for entry in chosen if (tests / test_file(entry)).is_file()}
+    wanted = {f"tests/{tests_of(entry)}" for entry in chosen if (tests / tests_of(entry)).is_file()}
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder) / "agreements.json"
         laws = " or ".join(f"{entry.key}-" for entry in chosen if entry.kind == "objective")
@@ -129,7 +123,10 @@ def _verified(entry: Entry, seen: Iterable[Mapping[str, object]]) -> Verificatio
     comparisons: dict[str, Comparison] = {}
     cases: dict[str, set[str]] = {}
     for one in seen:
-        if not str(one["test"]).startswith(f"tests/{test_file(entry)}::"):
+        methods = one["methods"]
+        assert isinstance(methods, list)
+        named = entry.where.split(":")[1] in methods
+        if not named and (methods or not str(one["test"]).startswith(f"tests/{tests_of(entry)}::")):
             continue
         source = str(one["source"])
         cases.setdefault(source, set()).add(str(one["case"]))

@@ -16,6 +16,7 @@ from torch import Tensor
 from tests.objectives.conformance import assert_agrees, loss_of
 from tests.toy import Toy, toy_rows
 from unlearnkit.adversaries.lau import LatentAttack, descend, project, random_start
+from unlearnkit.errors import DataError
 from unlearnkit.objectives.cross_entropy import CrossEntropy
 from unlearnkit.objectives.gradient_ascent import GradientAscent
 from unlearnkit.objectives.npo import NPO
@@ -157,6 +158,19 @@ def test_a_run_forgets_against_an_adversary() -> None:
         adversary=ToyAttack(radius=1.0, steps=2),
     )
     assert run.steps[-1].terms["npo"] < run.steps[0].terms["npo"]
+
+
+def test_a_role_that_is_not_trained_on_is_refused() -> None:
+    model = Toy(0)
+    with pytest.raises(DataError, match="attacks the role 'froget', of which the objective reads nothing"):
+        unlearn(
+            model,
+            GradientAscent(),
+            {"forget": FORGET},
+            optimizer=torch.optim.SGD(model.parameters(), lr=0.1),
+            steps=1,
+            adversary=ToyAttack(role="froget"),
+        )
 
 
 def test_options_are_refused_by_name() -> None:

@@ -100,6 +100,15 @@ def test_draws_depend_on_seed_and_question(tokenizer: PreTrainedTokenizerBase) -
     assert alone == {key: tokens for key, tokens in first.items() if key[1] == "1"}
 
 
+def test_draws_do_not_depend_on_the_order_of_the_retain_questions(tokenizer: PreTrainedTokenizerBase) -> None:
+    for one, other in zip(
+        mixed_rows(tokenizer, FORGET, RETAIN, template=PlainTemplate()),
+        mixed_rows(tokenizer, FORGET, dict(reversed(RETAIN.items())), template=PlainTemplate()),
+        strict=True,
+    ):
+        assert torch.equal(one.row.inputs["input_ids"], other.row.inputs["input_ids"])
+
+
 def test_several_draws_share_a_group_and_are_drawn_anew_each_epoch(tokenizer: PreTrainedTokenizerBase) -> None:
     mixed = mixed_rows(tokenizer, FORGET, RETAIN, template=PlainTemplate(), draws=4)
     assert [one.row.id for one in mixed[:8:2]] == ["0/0", "0/1", "0/2", "0/3"]

@@ -184,7 +184,7 @@ def test_ascent_goes_on_and_npo_slows_down(toy: Toy, trained: Tensor) -> None:
 # --- the recorded runs ------------------------------------------------------------------------------------------------
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def recorded_runs(shared: Path) -> dict[str, Any]:
     content: dict[str, Any] = json.loads((shared / "conformance" / "npo_synthetic_a.json").read_text())
     return content

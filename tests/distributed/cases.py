@@ -15,6 +15,7 @@ from unlearnkit.adversaries.lau import LatentAttack
 from unlearnkit.batch import PlainTemplate, Row, collate_packed, collate_text, tokenize
 from unlearnkit.data.fictitious import build_tokenizer, build_world
 from unlearnkit.evaluate import evaluate, record
+from unlearnkit.gradient import Gradient, exact
 from unlearnkit.metrics import ExactMemorization, Probability, Rouge
 from unlearnkit.models import adapter_off
 from unlearnkit.models.causal import CausalLM, as_model, no_dropout
@@ -24,6 +25,7 @@ from unlearnkit.objectives.npo import NPO
 from unlearnkit.objectives.retain_kl import RetainKL
 from unlearnkit.objectives.rmu import RMU
 from unlearnkit.observe import Adversary, HeadBudget
+from unlearnkit.optim import CurvaturePenalty
 from unlearnkit.parallel import Strategy
 from unlearnkit.protocols import Additive, Greedy, Loss, Metric, Needs, Objective, Seen, Term, Tokens
 from unlearnkit.recording import whole_tensor
@@ -166,7 +168,7 @@ def lora_step() -> Case:
     return Case(run, TRANSFORMERS)
 
 
-def training(objective: Objective) -> Case:
+def training(objective: Objective, gradient: Gradient = exact) -> Case:
     def run(strategy: Strategy) -> Result:
         model = Toy(0)
         run = unlearn(
@@ -180,6 +182,7 @@ def training(objective: Objective) -> Case:
             max_tokens=16,
             clip=0.5,
             strategy=strategy,
+            gradient=gradient,
             validation=Validation(every=2, metrics={"p": Probability("retain")}, data=_retain()),
         )
         scores = [of_step["p"] for of_step in run.scores.values()]
@@ -252,6 +255,7 @@ CASES: dict[str, Case] = {
     "training": training(OBJECTIVES["sums"]),
     "training with a dual variable": training(NPO(beta=0.5) + RisingWeight()),
     "training on a whole-step loss": training(OBJECTIVES["both"]),
+    "training with several gradients a step": training(OBJECTIVES["sums"], CurvaturePenalty(rho=0.5)),
     "evaluation": evaluation(),
 }
 

@@ -25,6 +25,7 @@ from unlearnkit.objectives import (
     DUET,
     EUL,
     FLAT,
+    GRPO,
     KTO,
     LLMU,
     ME,
@@ -123,12 +124,13 @@ OPTIONS: Mapping[str, tuple[Callable[[], Objective], ...]] = {
     ),
     "eru": (
         lambda: ElasticReward(elasticity=0.0),
-        lambda: ElasticReward(gap_mean=0.5, gap_deviation=2.0, length_normalise=True),
+        lambda: ElasticReward(gap_mean=0.5, gap_deviation=2.0, steps=5, length_normalise=True),
     ),
     "duet": (DUET, lambda: DUET(top=3, every_position=True, roles=("forget",))),
     "neds": (lambda: NEDS(anchor_weight=0.3),),
     "mp_unlearning": (MixedPromptKL, lambda: MixedPromptKL(positions="answer")),
     "distribution_matching": (lambda: DistributionMatching(reduction="token"),),
+    "grpo": (GRPO, lambda: GRPO(clip=0.3, kl_weight=0.5)),
     "dto": (lambda: DTO(kl_weight=0.3),),
     "hw_floor_selective": (
         lambda: FloorSelective(floor=2.0, normalise="content", syntax_weight=0.5),

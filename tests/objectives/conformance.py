@@ -13,7 +13,7 @@ from attrs import evolve, frozen
 from torch import Tensor
 
 from tests.tables import recorded
-from unlearnkit.protocols import Objective
+from unlearnkit.protocols import Objective, WeightedSum
 from unlearnkit.testing import Table, seen_from_tables, total
 
 Tables = Mapping[str, Table]
@@ -34,12 +34,16 @@ def loss_of(objective: Objective, model: Tables, reference: Tables | None = None
 
 @frozen
 class Agreement:
-    """What a comparison with a recorded number found: the test, the recorded file and case, and the difference."""
+    """What a comparison with a recorded number found: the test, the recorded file and case, and the difference.
+
+    `methods` are the classes that were compared; empty if only the test's file says which method it was.
+    """
 
     test: str
     source: str
     case: str
     difference: float
+    methods: tuple[str, ...] = ()
 
 
 AGREEMENTS: list[Agreement] = []
@@ -47,14 +51,29 @@ AGREEMENTS: list[Agreement] = []
 
 
 def assert_agrees(
-    source: str, case: str, found: Tensor | float, expected: Tensor | float, *, tolerance: float = 1e-9
+    source: str,
+    case: str,
+    found: Tensor | float,
+    expected: Tensor | float,
+    *,
+    tolerance: float = 1e-9,
+    methods: tuple[str, ...] = (),
 ) -> None:
     """Each number found differs from the recorded one by at most `tolerance` times max(1, |recorded|)."""
     mine, theirs = (torch.as_tensor(value, dtype=torch.float64).detach() for value in (found, expected))
     assert mine.shape == theirs.shape, f"{source}/{case}: shape {tuple(mine.shape)}, recorded {tuple(theirs.shape)}"
     difference = ((mine - theirs).abs() / theirs.abs().clamp(min=1)).max().item() if mine.numel() else 0.0
     assert difference <= tolerance, f"{source}/{case}: differs by {difference:.1e}, tolerance {tolerance:.0e}"
-    AGREEMENTS.append(Agreement(os.environ.get("PYTEST_CURRENT_TEST", ""), source, case, difference))
+    AGREEMENTS.append(Agreement(os.environ.get("PYTEST_CURRENT_TEST", ""), source, case, difference, methods))
+
+
+def classes(objective: Objective) -> tuple[str, ...]:
+    """The names of what an objective is, and of what it is a sum of."""
+    if isinstance(objective, WeightedSum):
+        return tuple(name for _, part in objective.summands for name in classes(part))
+    terms = getattr(objective, "terms", None)
+    inside = classes(terms) if isinstance(terms, WeightedSum) else ()
+    return (type(objective).__name__, *inside)
 
 
 def assert_reproduces(
@@ -88,12 +107,12 @@ def assert_reproduces(
         models[of] |= {ours: models[of][theirs] for ours, theirs in renamed.items()}
     loss = times * loss_of(objective, models["model"], models["reference"])
     expected = file.cases[case]
-    assert_agrees(source, case, loss, expected.loss, tolerance=tolerance)
+    assert_agrees(source, case, loss, expected.loss, tolerance=tolerance, methods=classes(objective))
     for name, table in file.model.items():
         (grad,) = torch.autograd.grad(loss, table.logits, allow_unused=True, retain_graph=True)
         assert (grad is None) == (name not in expected.grad), f"{case}: gradient of {name!r}"
         if grad is not None:
-            assert_agrees(source, case, grad, expected.grad[name], tolerance=tolerance)
+            assert_agrees(source, case, grad, expected.grad[name], tolerance=tolerance, methods=classes(objective))
 
 
 def _labels(shared: Path, source: str, supervised: Supervised) -> dict[str, Tensor]:

@@ -16,8 +16,9 @@ from tests.toy import VOCABULARY, Toy, toy_rows
 from unlearnkit.batch import Row, collate_packed, collate_text
 from unlearnkit.errors import AnatomyError, NeedError
 from unlearnkit.models.causal import CausalLM
+from unlearnkit.models.prefixed import Prefixed
 from unlearnkit.models.tiny import tiny_model
-from unlearnkit.objectives.duet import DUET, Prefixed, first_of_each_row, top_logit_huber
+from unlearnkit.objectives.duet import DUET, first_of_each_row, top_logit_huber
 from unlearnkit.observe import observe
 from unlearnkit.protocols import resid_post
 from unlearnkit.testing import Table, seen_from_tables, total
@@ -107,6 +108,8 @@ def test_options_are_refused_by_name() -> None:
         DUET(delta=0.0)
     with pytest.raises(ValueError, match="'delta' must be a finite number: inf"):
         DUET(delta=math.inf)
+    with pytest.raises(TypeError, match="'roles'"):
+        DUET(roles="forget")  # type: ignore[arg-type]
 
 
 # --- the teacher ------------------------------------------------------------------------------------------------------

@@ -23,7 +23,6 @@ from unlearnkit.objectives.jensun import (
     clamped_divergence_to_one_hot,
     jensen_shannon,
     jsd_to_one_hot,
-    slots,
 )
 from unlearnkit.objectives.retain_kl import RetainKL
 from unlearnkit.protocols import Objective
@@ -119,13 +118,6 @@ def test_gradients_are_those_of_finite_differences(divergence: Literal["jsd", "k
 
 
 # --- whose turn it is -------------------------------------------------------------------------------------------------
-
-
-@given(lengths=st.lists(st.integers(0, 4), min_size=1, max_size=5))
-def test_slots_count_anew_in_each_row(lengths: list[int]) -> None:
-    row = torch.tensor([b for b, length in enumerate(lengths) for _ in range(length)], dtype=torch.int64)
-    expected = [place for length in lengths for place in range(length)]
-    assert slots(row, rows=len(lengths)).tolist() == expected
 
 
 def test_targets_take_turns_in_each_answer() -> None:

@@ -17,9 +17,9 @@ from torch import Tensor
 from tests.objectives.conformance import assert_agrees, assert_reproduces, loss_of
 from tests.tables import random_table, recorded
 from unlearnkit.objectives.cross_entropy import CrossEntropy
-from unlearnkit.objectives.mixed_prompt import MixedPromptKL, missing_entropy, reverse_kl
+from unlearnkit.objectives.maximum_entropy import ME, missing_entropy
+from unlearnkit.objectives.mixed_prompt import MixedPromptKL, reverse_kl
 from unlearnkit.objectives.npo import NPO, npo_loss
-from unlearnkit.objectives.uniform_kl import UniformKL
 from unlearnkit.protocols import Objective
 from unlearnkit.testing import Table, seen_from_tables, total
 
@@ -127,6 +127,11 @@ def test_each_order_has_its_own_mean_over_real_tokens() -> None:
     torch.testing.assert_close(evaluated(MIXED, model, reference, uniform), expected)
 
 
+def test_segments_in_double_precision_leave_the_type_alone() -> None:
+    model = {role: evolve(table, logits=table.logits.detach().float()) for role, table in both(3).items()}
+    assert evaluated(MIXED, model, model, everywhere(model, 0.5)).dtype == torch.float32
+
+
 def test_answers_only() -> None:
     model, reference = both(3), both(4)
     found = evaluated(MixedPromptKL(positions="answer"), model, reference, everywhere(model, 1.0))
@@ -173,7 +178,7 @@ def test_official_targeted_loss_beside_npo(shared: Path) -> None:
 
 def test_official_companion_with_entropy(shared: Path) -> None:
     """Their maximum entropy on single questions turns the divergence round, and adds 1e-12 to probabilities."""
-    objective = UniformKL("forget", positions="answer") + CrossEntropy("retain")
+    objective = ME(eps=1e-12, positions="answer") + CrossEntropy("retain")
     assert_reproduces(shared, "seps_mixed_prompt", "ME+GD", objective)
 
 

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from tests.objectives.conformance import loss_of
+from tests.objectives.conformance import assert_agrees, loss_of
 from unlearnkit.errors import LossError
 from unlearnkit.objectives.npo import npo_loss
 from unlearnkit.objectives.rmu import RMU, control_vector, hidden_distance
@@ -120,6 +120,8 @@ def test_released_settings() -> None:
 class Activations:
     """A recorded case on hidden states: the model's, what they are compared with, which tokens count, the results."""
 
+    source: str
+    name: str
     hidden: Tensor
     target: Tensor
     table: Table
@@ -128,8 +130,8 @@ class Activations:
 
     def assert_reproduced_by(self, loss: Tensor) -> None:
         (grad,) = torch.autograd.grad(loss, self.hidden)
-        assert loss.item() == pytest.approx(self.loss, rel=1e-9)
-        torch.testing.assert_close(grad, self.grad, rtol=1e-9, atol=1e-9)
+        for found, expected in ((loss, self.loss), (grad, self.grad)):
+            assert_agrees(self.source, self.name, found, expected)
 
 
 def activations(shared: Path, source: str, name: str) -> Activations:
@@ -144,6 +146,8 @@ def activations(shared: Path, source: str, name: str) -> Activations:
     batch = content["batches"][role]
     labels, mask = torch.tensor(batch["labels"]), torch.tensor(batch["attention_mask"]).bool()
     return Activations(
+        source,
+        name,
         torch.tensor(hidden, dtype=torch.float64, requires_grad=True),
         torch.tensor(frozen if control is None else control, dtype=torch.float64),
         Table(torch.zeros(*labels.shape, 2), labels, mask),
@@ -161,7 +165,7 @@ def activations(shared: Path, source: str, name: str) -> Activations:
         ("rmu_retain_alpha100.0", 100.0),
     ],
 )
-def test_released_average_is_over_every_position(shared: Path, name: str, weight: float) -> None:
+def test_official_average_is_over_every_position(shared: Path, name: str, weight: float) -> None:
     case = activations(shared, "rmu", name)
     target = case.target if case.target.ndim == 1 else case.target.flatten(0, 1)
     case.assert_reproduced_by(weight * hidden_distance(case.hidden.flatten(0, 1), target).mean())
@@ -185,14 +189,14 @@ def test_official_retain_term_over_real_tokens(shared: Path) -> None:
     case.assert_reproduced_by(total(Loss(term), model))
 
 
-def test_unnormalised_variant_of_g_effect(shared: Path) -> None:
+def test_official_unnormalised_variant_of_g_effect(shared: Path) -> None:
     case = activations(shared, "g_effect", "rmu_unnormalised_masked__as_released")
     answer = case.table.at("answer")
     case.assert_reproduced_by(hidden_distance(case.hidden[answer], 2.0 * case.target).mean())
 
 
 @pytest.mark.parametrize("name", ["rmu_forget", "rmu_retain"])
-def test_open_unlearning_multiplies_two_means(shared: Path, name: str) -> None:
+def test_official_product_of_two_means_in_open_unlearning(shared: Path, name: str) -> None:
     case = activations(shared, "open_unlearning", name)
     answer = case.table.labels != -100
     each = hidden_distance(case.hidden, case.target)

@@ -107,6 +107,12 @@ def test_focus_multiplies_tokens_and_not_what_they_are_divided_by(seed: int, fac
     torch.testing.assert_close(focused_loss(model, reference, one, 2.0), factor * only.sum() / 4)
 
 
+def test_focus_in_double_precision_leaves_the_type_alone() -> None:
+    model = random_table(0, [(2, 3)])
+    model = evolve(model, logits=model.logits.detach().float())
+    assert focused_loss(model, model, torch.ones(model.labels.shape, dtype=torch.float64), 2.0).dtype == torch.float32
+
+
 @pytest.mark.parametrize("beta", [-1.0, math.nan, math.inf])
 def test_a_strength_is_refused_by_name(beta: float) -> None:
     with pytest.raises(ValueError, match="'beta' must be"):

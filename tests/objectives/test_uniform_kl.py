@@ -45,7 +45,7 @@ def test_averages_over_real_tokens() -> None:
     torch.testing.assert_close(loss_of(UniformKL(), {"retain": table}), expected)
 
 
-def test_authors_numbers(shared: Path) -> None:
+def test_official_numbers(shared: Path) -> None:
     """The assistant's loss: remember what is to be forgotten, be uniform (over padding too) on the rest."""
     objective = CrossEntropy("forget") + 5.0 * UniformKL("retain")
     assert_reproduces(shared, "uld", "assistant_weight5.0", objective)

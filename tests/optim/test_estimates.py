@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from pathlib import Path
 
 import pytest
 import torch
@@ -10,10 +11,11 @@ from torch import Tensor
 
 from tests.optim.steps import BOTH, FORGET, RETAIN, at_toy, exact_gradient, taken
 from tests.toy import Toy
-from unlearnkit.errors import LossError
+from unlearnkit.errors import CheckpointError, GradientError, LossError
 from unlearnkit.gradient import At, Gradient, Means, exact
 from unlearnkit.objectives.cross_entropy import CrossEntropy
 from unlearnkit.objectives.grad_diff import GradDiff
+from unlearnkit.objectives.gradient_ascent import GradientAscent
 from unlearnkit.objectives.npo import NPO
 from unlearnkit.optim import (
     Alternating,
@@ -23,9 +25,11 @@ from unlearnkit.optim import (
     SharpnessAware,
     ZerothOrder,
     average_weights,
+    take_average,
 )
 from unlearnkit.optim.points import norm, split
 from unlearnkit.protocols import Objective
+from unlearnkit.resume import Checkpoints
 from unlearnkit.train import unlearn
 
 ESTIMATES: list[Gradient] = [
@@ -222,7 +226,9 @@ def test_the_loss_at_both_sides_is_of_the_same_rows_without_a_graph() -> None:
 # --- runs -------------------------------------------------------------------------------------------------------------
 
 
-def trained(gradient: Gradient, *, steps: int = 8, max_tokens: int = 10_000) -> Toy:
+def trained(
+    gradient: Gradient, *, steps: int = 8, max_tokens: int = 10_000, checkpoints: Checkpoints | None = None
+) -> Toy:
     model = Toy(0)
     unlearn(
         model,
@@ -233,6 +239,7 @@ def trained(gradient: Gradient, *, steps: int = 8, max_tokens: int = 10_000) -> 
         steps=steps,
         max_tokens=max_tokens,
         gradient=gradient,
+        checkpoints=checkpoints,
     )
     return model
 
@@ -241,6 +248,21 @@ def trained(gradient: Gradient, *, steps: int = 8, max_tokens: int = 10_000) -> 
 def test_a_run_does_not_depend_on_how_steps_are_cut(estimate: Gradient) -> None:
     whole, cut = trained(estimate), trained(estimate, max_tokens=8)
     torch.testing.assert_close(whole.state_dict(), cut.state_dict(), rtol=1e-7, atol=1e-9)
+
+
+@pytest.mark.parametrize("estimate", [SharpnessAware(rho=1.0), GradientPenalty(rho=0.5, h=0.5)])
+def test_half_precision_models_are_looked_at_from_where_they_were_moved(estimate: Gradient) -> None:
+    """Autocast keeps the weights that it has rounded once; those of another place are not those of this one."""
+    found = []
+    for dtype in (torch.bfloat16, torch.float32):
+        model = Toy(0).to(torch.bfloat16).to(dtype)
+        optimizer = torch.optim.SGD(model.parameters(), lr=0.01)
+        optimizer.register_step_pre_hook(lambda *_, of=model: found.append(of.block.grad.clone()))
+        data = {"forget": FORGET, "retain": RETAIN}
+        objective = GradientAscent() + CrossEntropy("retain")
+        unlearn(model, objective, data, optimizer=optimizer, steps=1, gradient=estimate)
+    half, single = found
+    assert (half - single).norm() < 0.05 * single.norm()
 
 
 def test_alternating_takes_turns() -> None:
@@ -257,15 +279,73 @@ def test_alternating_takes_turns() -> None:
     assert seen == ["first", "first", "zeroth", "zeroth", "first", "first"]
 
 
+def test_a_run_that_is_gone_on_with_is_the_same_run(tmp_path: Path) -> None:
+    whole = trained(Alternating(period=2), steps=5)
+    for steps in (3, 5):
+        resumed = trained(Alternating(period=2), steps=steps, checkpoints=Checkpoints(folder=tmp_path))
+    for name, value in whole.state_dict().items():
+        assert torch.equal(value, resumed.state_dict()[name])
+    with pytest.raises(CheckpointError, match="its gradient and adversary was"):
+        trained(Alternating(period=3), steps=6, checkpoints=Checkpoints(folder=tmp_path))
+
+
 def test_averaged_weights_are_the_mean_over_steps() -> None:
     model = Toy(0)
     optimizer = torch.optim.SGD(model.parameters(), lr=0.01)
-    averaged = average_weights(optimizer, model)
+    average_weights(optimizer)
     seen: list[Tensor] = []
     optimizer.register_step_post_hook(lambda *_: seen.append(model.block.detach().clone()))
     data = {"forget": FORGET, "retain": RETAIN}
     unlearn(model, BOTH, data, optimizer=optimizer, models={"reference": Toy(0)}, steps=5)
-    torch.testing.assert_close(averaged.module.block, torch.stack(seen).mean(0))
+    take_average(optimizer)
+    torch.testing.assert_close(model.block.detach(), torch.stack(seen).mean(0))
+
+
+class Idle(Toy):
+    """A toy with a parameter that nothing reads."""
+
+    def __init__(self) -> None:
+        super().__init__(0)
+        self.idle = torch.nn.Parameter(torch.ones(2, dtype=torch.float64))
+
+
+@pytest.mark.parametrize("estimate", [exact, SharpnessAware(), RandomizedSmoothing(), CurvaturePenalty()])
+def test_a_parameter_that_is_not_reached_is_refused_as_ever(estimate: Gradient) -> None:
+    model = Idle()
+    data = {"forget": FORGET, "retain": RETAIN}
+    with pytest.raises(GradientError, match="1 of 5 trainable tensors got no gradient, idle"):
+        unlearn(
+            model,
+            BOTH,
+            data,
+            optimizer=torch.optim.SGD(model.parameters(), lr=0.1),
+            models={"reference": Toy(0)},
+            steps=1,
+            gradient=estimate,
+        )
+
+
+def test_an_interrupted_run_has_the_same_mean_of_weights(tmp_path: Path) -> None:
+    def run(folder: Path, steps: int) -> Toy:
+        model = Toy(0)
+        optimizer = torch.optim.SGD(model.parameters(), lr=0.01)
+        average_weights(optimizer)
+        unlearn(
+            model,
+            BOTH,
+            {"forget": FORGET, "retain": RETAIN},
+            optimizer=optimizer,
+            models={"reference": Toy(0)},
+            steps=steps,
+            checkpoints=Checkpoints(folder=folder, every=3),
+        )
+        take_average(optimizer)
+        return model
+
+    whole = run(tmp_path / "whole", 6)
+    run(tmp_path / "cut", 3)
+    resumed = run(tmp_path / "cut", 6)
+    assert torch.equal(whole.block, resumed.block)
 
 
 def test_options_are_refused_by_name() -> None:

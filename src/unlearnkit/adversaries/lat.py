@@ -1,10 +1,10 @@
-r"""Targeted latent adversarial training (LAT): Adam finds a shift of one MLP's output that brings the forgotten answer back.
+r"""Targeted latent adversarial training (LAT): Adam shifts one MLP's output so that the forgotten answer comes back.
 
     min_theta L(theta; delta),    delta = argmin_{|delta_t| <= radius}  NLL(answer | delta)
 
 delta_t is the shift at one token, added to the output of one block's MLP at the row's prompt tokens (at all tokens of
-text without a prompt), found by `steps` steps of Adam from zero; after each one every token's shift is put back into its
-own L2 ball. The model is then trained by any objective with delta held fixed. The authors' outer loss "away" is
+text without a prompt), found by `steps` steps of Adam from zero; after each one every token's shift is put back into
+its own L2 ball. The model is then trained by any objective with delta held fixed. The authors' outer loss "away" is
 `unlearnkit.objectives.Unlikelihood`.
 
     unlearn(model, Unlikelihood() + CrossEntropy("retain"), data, adversary=TargetedLatentAttack(layer=7), ...)

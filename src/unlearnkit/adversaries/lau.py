@@ -1,10 +1,10 @@
-r"""LAU: unlearn against an adversary that shifts hidden states to bring the forgotten answer back (AdvGA, AdvNPO, AdvRMU).
+r"""LAU: unlearn against a shift of hidden states that brings the forgotten answer back (AdvGA, AdvNPO, AdvRMU).
 
     min_theta  max_{|delta_b| <= radius}  L(theta; z + delta)
     delta_b <- P( delta_b - (radius / steps) * g_b / |g_b| ),    g_b = d NLL(answer_b | z_b + delta_b) / d delta_b
 
-z is the residual stream entering one block, delta_b [T, D] one perturbation of a whole sequence, |.| its L2 norm over all
-entries, P the projection to the ball, after which z + delta is clamped to the smallest and largest entry of z. The
+z is the residual stream entering one block, delta_b [T, D] one perturbation of a whole sequence, |.| its L2 norm over
+all entries, P the projection to the ball, after which z + delta is clamped to the smallest and largest entry of z. The
 adversary descends the answer's loss, so that the model recalls; the model is then trained by any objective with delta
 held fixed. Other roles of the step stay clean, and so does the reference.
 

@@ -38,6 +38,6 @@ def slopes(
     need = Tokens(LabelLogProb(), role)
     with torch.enable_grad():
         log_probs = observe(frozenset({need}), rows, {site: leaves})[need]
-        nll = -(log_probs.sums() / log_probs.counts().clamp(min=1)).sum()
+        nll = -log_probs.means().sum()
         found = torch.autograd.grad(nll, list(leaves.values()), allow_unused=True, materialize_grads=True)
     return dict(zip(leaves, found, strict=True))

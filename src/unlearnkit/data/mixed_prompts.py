@@ -111,7 +111,7 @@ def mixed_rows(
         for name, fact in facts.items():
             if not fact.question.strip() or not fact.answer.strip():
                 raise DataError(f"the question or the answer of {kind} example {name!r} is empty. Drop it.")
-    partners = list(retain.values())
+    partners = [retain[name] for name in sorted(retain)]
     rows = []
     for name, fact in forget.items():
         for draw in range(draws):

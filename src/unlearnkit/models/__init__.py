@@ -4,6 +4,7 @@ from unlearnkit.models.anatomy import Anatomy, anatomy, mlp_down_names
 from unlearnkit.models.causal import CausalLM, as_model, device_of, no_dropout
 from unlearnkit.models.generate import cut_at_stop, generate
 from unlearnkit.models.peft import AdapterOff, adapter_off
+from unlearnkit.models.prefixed import Prefixed
 from unlearnkit.models.tiny import TINY_FAMILIES, tiny_config, tiny_model
 
 __all__ = [
@@ -11,6 +12,7 @@ __all__ = [
     "AdapterOff",
     "Anatomy",
     "CausalLM",
+    "Prefixed",
     "adapter_off",
     "anatomy",
     "as_model",

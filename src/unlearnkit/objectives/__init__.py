@@ -17,6 +17,7 @@ from unlearnkit.objectives.floor_selective import FloorSelective
 from unlearnkit.objectives.ga_kl import GradientAscentKL
 from unlearnkit.objectives.grad_diff import GradDiff
 from unlearnkit.objectives.gradient_ascent import GradientAscent
+from unlearnkit.objectives.grpo import GRPO
 from unlearnkit.objectives.idk import IdkNLL
 from unlearnkit.objectives.idk_ap import AnswerPreservation, IdkAP
 from unlearnkit.objectives.importance import ImportanceAscent, ImportanceNPO
@@ -50,6 +51,7 @@ __all__ = [
     "DUET",
     "EUL",
     "FLAT",
+    "GRPO",
     "IHL",
     "KTO",
     "LLMU",

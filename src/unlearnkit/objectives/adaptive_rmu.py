@@ -151,8 +151,13 @@ class AdaptiveRMU(Additive):
         """`hidden_distance` from the target for hidden states as long as these: [N, D], [N] or one number -> [N]."""
         return hidden_distance(hidden, adaptive_target(norms, self.direction().to(hidden), scale=self.scale))
 
+    @property
+    def settled(self) -> bool:
+        """Whether the norm is known, or none has to be."""
+        return self.norm_source == "per_token" or self.norm is not None
+
     def after_step(self, means: Mapping[str, float]) -> AdaptiveRMU:
         """Keep the mean norm of the first step."""
-        if self.norm_source == "per_token" or self.norm is not None:
+        if self.settled:
             return self
         return evolve(self, norm=means[f"{self.name}_norm"])

@@ -1,11 +1,11 @@
-r"""CATNIP: NPO token by token, with the model's own doubt for a reference; the surer it is of a token, the harder the push.
+r"""CATNIP: NPO token by token, with the model's own doubt for a reference; the surer of a token, the harder the push.
 
     L = mean_b (1/T_b) sum_t -(2/beta) log sigmoid(-beta * r_t),    r_t = log p_t - log(1 - p_t)
 
 p_t is the probability of answer token t. The reference 1 - p_t is a constant (default): the gradient is that of ascent
-with each token weighted by w_t = 2 p^beta / (p^beta + (1 - p)^beta): 1 at p = 1/2, rising with p, and 2 p_t if beta is 1.
-For beta -> 0 all weights are 1 (ascent on the sequence mean). A forgotten token has no gradient left. The mean within
-each answer makes long and short ones weigh the same, and no second model is run.
+with each token weighted by w_t = 2 p^beta / (p^beta + (1 - p)^beta): 1 at p = 1/2, rising with p, and 2 p_t if beta
+is 1. For beta -> 0 all weights are 1 (ascent on the sequence mean). A forgotten token has no gradient left. The mean
+within each answer makes long and short ones weigh the same, and no second model is run.
 
 r_t is taken from the logits, as z_y - logsumexp of the others: p_t itself rounds to 1.
 
@@ -94,5 +94,5 @@ class CATNIP(Additive):
         else:
             flat = seen[self.log_odds]
             each = catnip_loss(flat.values, beta=self.beta, ref_grad=self.ref_grad)
-        means = evolve(flat, values=each).sums() / flat.counts().clamp(min=1)
+        means = evolve(flat, values=each).means()
         return Loss(Term(self.name, means.sum(), per=Unit("sequence", self.role)))

@@ -7,12 +7,12 @@ Since p(v) = q(v) * (1 - p(y)) for v != y, the loss has a closed form, which is 
     -sum_v q(v) log p(v) = H(q) - log(1 - p(y)) = H(q) + log(1 + e^m),    m = z_y - logsumexp_{v != y} z_v
 
 H(q) is constant too: it shows in the value and not in the gradient, which is that of token unlikelihood -log(1 - p(y)):
-p(y) on the label, -p(y) q(j) on every other j. Its norm is at most sqrt(2) * p(y), largest where the model is certain and
-gone where the token is forgotten, the opposite of ascent.
+p(y) on the label, -p(y) q(j) on every other j. Its norm is at most sqrt(2) * p(y), largest where the model is certain
+and gone where the token is forgotten, the opposite of ascent.
 
-The first tokens of each answer are left out (`skip`), so that how answers begin is kept. They are not in the mean, whose
-divisor no unit counts then: the term has no unit and is evaluated on whole steps, an extra forward pass where a step is
-cut. Labels set to -100 in the data with `skip=0` give the same loss without.
+The first tokens of each answer are left out (`skip`), so that how answers begin is kept. They are not in the mean,
+whose divisor no unit counts then: the term has no unit and is evaluated on whole steps, an extra forward pass where a
+step is cut. Labels set to -100 in the data with `skip=0` give the same loss without.
 
 Paper: Yang. CE-U: Cross Entropy Unlearning. 2025, arXiv:2503.01224.
 
@@ -55,14 +55,16 @@ def ce_u_loss(logits: Tensor, labels: Tensor) -> Tensor:
     return entropy - torch.nn.functional.logsigmoid(-log_odds)
 
 
-def places_in_answers(row: Tensor, counts: Tensor) -> Tensor:
-    """The place of each token in its answer, from 0: flat [N], [rows] -> [N] int64.
+def places_in_answers(row: Tensor, *, rows: int) -> Tensor:
+    """The place of each token in its answer, from 0: flat [N] -> [N] int64.
 
     Args:
         row: [N] int64, ascending, the answer each token belongs to.
-        counts: [rows] int64, tokens of each answer.
+        rows: number of answers.
     """
-    return torch.ones_like(row).cumsum(0) - 1 - (counts.cumsum(0) - counts)[row]
+    ones = torch.ones_like(row)
+    counts = row.new_zeros(rows).index_add(0, row, ones)
+    return ones.cumsum(0) - 1 - (counts.cumsum(0) - counts)[row]
 
 
 @frozen
@@ -106,6 +108,6 @@ class CEU(Additive):
         flat = seen[self.tokens]
         if self.skip == 0:
             return Loss(Term(self.name, flat.values.sum(), per=Unit("answer", self.role)))
-        counted = places_in_answers(flat.row, flat.counts()) >= self.skip
+        counted = places_in_answers(flat.row, rows=flat.rows) >= self.skip
         mean = torch.where(counted, flat.values, 0.0).sum() / counted.sum().clamp(min=1)
         return Loss(Term(self.name, mean))

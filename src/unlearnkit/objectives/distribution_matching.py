@@ -84,5 +84,5 @@ class DistributionMatching(Additive):
         flat = seen[self.divergence]
         if self.reduction == "token":
             return Loss(Term(self.name, flat.values.sum(), per=Unit("answer", self.role)))
-        means = flat.sums() / flat.counts().clamp(min=1)
+        means = flat.means()
         return Loss(Term(self.name, means.sum(), per=Unit("sequence", self.role)))

@@ -112,10 +112,7 @@ class DPO(Additive):
     def __call__(self, seen: Seen) -> Loss:
         model_win, model_lose = (seen[self.log_probs(role, "model")] for role in (self.win, self.lose))
         reference_win, reference_lose = (seen[self.log_probs(role, "reference")] for role in (self.win, self.lose))
-        wins, loses = _supervised(model_win), _supervised(model_lose)
-        win_groups, lose_groups = seen.groups[self.win], seen.groups[self.lose]
-        partner = win_of_each([lose_groups[b] for b in loses], [win_groups[b] for b in wins])
-        paired = [wins[place] for place in partner]
+        paired, loses = pairs(model_win, seen.groups[self.win], model_lose, seen.groups[self.lose])
         each = dpo_loss(
             model_win.sums()[paired],
             model_lose.sums()[loses],
@@ -127,6 +124,11 @@ class DPO(Additive):
         return Loss(Term(self.name, each.sum(), per=Unit("sequence", self.lose)))
 
 
-def _supervised(flat: Flat) -> list[int]:
-    """The rows with at least one supervised token."""
-    return [b for b, count in enumerate(flat.counts().tolist()) if count]
+def pairs(win: Flat, win_groups: Sequence[str], lose: Flat, lose_groups: Sequence[str]) -> tuple[list[int], list[int]]:
+    """The rows of two roles that make pairs, in order: those of the winners, those of the losers.
+
+    A loser and its winner are of one group; rows without supervised tokens are neither.
+    """
+    wins, loses = (flat.counts().nonzero()[:, 0].tolist() for flat in (win, lose))
+    partner = win_of_each([lose_groups[b] for b in loses], [win_groups[b] for b in wins])
+    return [wins[place] for place in partner], loses

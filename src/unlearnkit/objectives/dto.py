@@ -2,10 +2,10 @@ r"""Direct Token Optimization (DTO): ascend on the tokens that carry an answer, 
 
     L = mean_b [ (1/|T_b|) sum_{t in T_b} log p(y_t) + kl_weight * (1/|N_b|) sum_{t in N_b} KL(p_ref,t || p_t) ]
 
-T_b are the target tokens of answer b, N_b all its others. Targets are known beforehand, as a mask that is 1 at targets and
-0 elsewhere: `unlearnkit.procedures.delta_scores` finds those that change the loss of the rest of the answer most when
-they are replaced. A target's gradient is gradient ascent's, that of any other token zero at the reference, so that the
-first step moves targets only. Nothing bounds the first term from below. Needs no retain data.
+T_b are the target tokens of answer b, N_b all its others. Targets are known beforehand, as a mask that is 1 at targets
+and 0 elsewhere: `unlearnkit.procedures.delta_scores` finds those that change the loss of the rest of the answer most
+when they are replaced. A target's gradient is gradient ascent's, that of any other token zero at the reference, so that
+the first step moves targets only. Nothing bounds the first term from below. Needs no retain data.
 
     targets = dto_targets(delta_scores(reference, rows, replacements=[tokenizer.pad_token_id]), rows)
     unlearn(model, DTO(), {"forget": rows}, models={"reference": reference, "weights": targets}, ...)
@@ -22,7 +22,8 @@ answer without targets, or without others, has a term of 0 and counts in the mea
 
 Checked: laws only; no code was to be had.
 
-Deviations: the paper's projection of one gradient on the other (an ablation) is left out. None other that could be known.
+Deviations: the paper's projection of one gradient on the other (an ablation) is left out. None other that could be
+known.
 """
 
 from __future__ import annotations

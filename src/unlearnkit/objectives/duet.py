@@ -10,7 +10,7 @@ respect to a logit in C the gradient is the difference, clipped at delta; the ot
 to the student's logits changes the loss. Without a prefix the loss and its gradient are 0 at the reference; with all of
 the vocabulary in C and a large delta it is half the squared distance of the logits.
 
-    teacher = Prefixed(CausalLM(reference), prefix=tokenizer(PREFIX)["input_ids"])
+    teacher = models.Prefixed(models.CausalLM(reference), prefix=tokenizer(PREFIX)["input_ids"])
     unlearn(model, DUET(), data, models={"teacher": teacher}, ...)
 
 A row's first supervised token marks the position; which token it is does not matter.
@@ -28,17 +28,13 @@ Deviations: none are known.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from types import MappingProxyType
-
 import torch
 from attrs import field, frozen
-from attrs.validators import ge, gt, min_len
-from torch import Tensor, nn
+from attrs.validators import ge, gt, instance_of, min_len
+from torch import Tensor
 
-from unlearnkit.errors import AnatomyError, NeedError
 from unlearnkit.objectives.validators import finite
-from unlearnkit.protocols import Additive, Compared, Flat, Hidden, Loss, Model, Needs, Seen, Site, Term, Unit
+from unlearnkit.protocols import Additive, Compared, Flat, Loss, Needs, Seen, Term, Unit
 
 
 def top_logit_huber(logits: Tensor, teacher_logits: Tensor, *, top: int, delta: float) -> Tensor:
@@ -90,7 +86,7 @@ class DUET(Additive):
     top: int = field(default=20, validator=ge(1))
     delta: float = field(default=1.0, validator=[gt(0.0), finite])
     every_position: bool = False
-    roles: tuple[str, ...] = field(default=("forget", "retain"), validator=min_len(1))
+    roles: tuple[str, ...] = field(default=("forget", "retain"), validator=[instance_of(tuple), min_len(1)])
     of: str = "teacher"
     name: str = "duet"
 
@@ -108,91 +104,3 @@ class DUET(Additive):
     def total(self, flat: Flat) -> Tensor:
         """Sum over the positions that are taught, 0-d."""
         return flat.values.sum() if self.every_position else flat.values[first_of_each_row(flat.row)].sum()
-
-
-class Prefixed(nn.Module):
-    """A model that reads a prefix before every row; itself a `Model`, with the positions of the rows alone.
-
-    Its weights are those of the model inside. It is a teacher: it cannot generate, and nothing is added to its hidden
-    states. Rows of one batch lie one below the other, padded on the right; packed rows are refused.
-    """
-
-    def __init__(self, model: Model, prefix: Sequence[int], *, after: int = 0) -> None:
-        """Put token ids before every row.
-
-        Args:
-            model: the model inside; wrap one of transformers in `CausalLM`.
-            prefix: the ids, without a begin-of-text token if rows have one.
-            after: how many of a row's tokens stay in front of the prefix: 1 if rows begin with such a token.
-
-        Raises:
-            AnatomyError: it is no `Model`, or none with weights of its own (an adapter switched off).
-        """
-        super().__init__()
-        if not isinstance(model, nn.Module) or not isinstance(model, Model):
-            raise AnatomyError(
-                f"{type(model).__name__} is no Model with weights of its own, which a prefixed teacher has to be. "
-                "Wrap a model of transformers in CausalLM; for a trained adapter load the model under it once more."
-            )
-        if after < 0:
-            raise ValueError(f"'after' must be >= 0: {after}")
-        self.model: Model = model
-        self.prefix = tuple(prefix)
-        self.after = after
-        self.training = model.training
-
-    @property
-    def vocabulary(self) -> int:
-        return self.model.vocabulary
-
-    def hidden(
-        self,
-        inputs: Mapping[str, Tensor],
-        /,
-        *,
-        capture: frozenset[Site] = frozenset(),
-        add: Mapping[Site, Tensor] = MappingProxyType({}),
-        cache: object | None = None,
-    ) -> Hidden:
-        """Run the body on prefix and rows, and leave the prefix's hidden states out.
-
-        Raises:
-            NeedError: packed rows, a cache, or something to be added.
-        """
-        if cache is not None or add:
-            raise NeedError(
-                "a prefixed model is a teacher: it neither generates nor takes what is added to its states."
-            )
-        ids = inputs["input_ids"]
-        longer = {"input_ids": self._insert(ids, ids.new_tensor(self.prefix))}
-        if (positions := inputs.get("position_ids")) is not None:
-            if bool((positions.diff() < 0).any()):
-                raise NeedError(
-                    "a prefixed model was given packed rows, of which only the first would see the prefix. "
-                    "Pass collate=collate_text."
-                )
-            size = longer["input_ids"].shape
-            longer["position_ids"] = torch.arange(size[1]).to(positions).expand(size)
-        if (mask := inputs.get("attention_mask")) is not None:
-            longer["attention_mask"] = self._insert(mask, mask.new_ones(len(self.prefix)))
-        found = self.model.hidden(longer, capture=capture)
-        return Hidden(self._without(found.final), {site: self._without(state) for site, state in found.sites.items()})
-
-    def head(self, hidden: Tensor, /) -> Tensor:
-        return self.model.head(hidden)
-
-    def new_cache(self) -> object:
-        return self.model.new_cache()
-
-    def _insert(self, tokens: Tensor, prefix: Tensor) -> Tensor:
-        """[B, T], [P] -> [B, P + T]."""
-        inserted = prefix.expand(len(tokens), len(prefix))
-        return torch.cat([tokens[:, : self.after], inserted, tokens[:, self.after :]], 1)
-
-    def _without(self, states: Tensor) -> Tensor:
-        """[B, P + T, ·] -> [B, T, ·]: at each position of the row what predicts its next token.
-
-        After the last token before the prefix, that is the prefix's last.
-        """
-        start = max(0, self.after - 1)
-        return torch.cat([states[:, :start], states[:, start + len(self.prefix) :]], 1)

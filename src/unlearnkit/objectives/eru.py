@@ -9,7 +9,7 @@ mu <- decay * mu + (1 - decay) * mean_b g_b. A pair that is already further from
 margin. No gradient flows through the margin; the gradient with respect to d_b is -beta * sigmoid(-beta (d_b - m_b)).
 
 elasticity=0 is SimPO, the margin inside beta; with mean log-probs and without a margin, DPO without a reference. `DPO`
-with scale="dpo" is what the code calls "sigmoid", `ipo_loss` its "ipo".
+with scale="dpo" is what the code calls "sigmoid"; its "ipo" is the square of g_b - 1 / (2 beta).
 
 The loss depends on the statistics of the whole step: it is no sum over pairs, and is evaluated on whole steps. mu and
 sigma are fields, which the objective of the next step inherits.
@@ -27,8 +27,8 @@ Checked: wuxingywa/ERU@fad5dac (the reward; its log-probs given), four steps in 
 losses, losses and gradients to 1e-9.
 
 Deviations:
-1. In the code mu and sigma start at 0 and are averaged from there, which makes the first z large. Here the first step's
-   own are taken; `cold_start=True` is the code.
+1. In the code mu and sigma start at 0 and are averaged from there, which makes the first z large. Here averages are
+   over the steps there were, as Adam's are after its correction; `cold_start=True` is the code.
 2. At the reference all g_b are 0, and z is 0/0 in the code. Here z is 0 while sigma is below 1e-6. A step of one pair,
    whose standard deviation is not defined, leaves sigma as it is.
 3. The code takes mean and deviation of one micro-batch of all ranks, here they are those of the step.
@@ -44,7 +44,7 @@ from attrs import evolve, field, frozen
 from attrs.validators import ge, gt, lt
 from torch import Tensor
 
-from unlearnkit.objectives.dpo import win_of_each
+from unlearnkit.objectives.dpo import pairs
 from unlearnkit.objectives.validators import finite
 from unlearnkit.protocols import Additive, Flat, Loss, Needs, Seen, Term, Tokens
 from unlearnkit.statistics import LabelLogProb
@@ -78,17 +78,6 @@ def elastic_margin(gap: Tensor, mean: Tensor, deviation: Tensor, *, margin: floa
     return (margin + elasticity * z).detach()
 
 
-def ipo_loss(difference: Tensor, reference_difference: Tensor, *, beta: float) -> Tensor:
-    """IPO, which the code also has: squared distance of the gap from 1 / (2 beta), unreduced: [B], [B] -> [B].
-
-    Args:
-        difference: [B] log-prob of the refusal minus that of the answer to be forgotten, in nats.
-        reference_difference: [B] the same under the reference; a constant.
-        beta: inverse temperature, > 0.
-    """
-    return (difference - reference_difference.detach() - 1 / (2 * beta)).square()
-
-
 @frozen(kw_only=True)
 class ElasticReward(Additive):
     """`elastic_loss` averaged over the pairs of the global step; its margins by `elastic_margin`.
@@ -101,10 +90,11 @@ class ElasticReward(Additive):
         margin: of a pair with the typical gap, in nats.
         elasticity: what one standard deviation of the gap adds to the margin; 0: the reference does not matter.
         decay: how much of mu and sigma is kept at each step.
-        cold_start: average the first step's mean and deviation with 0, as released, instead of taking them.
+        cold_start: average from 0 on, as released, without correcting for it.
         length_normalise: mean log-probs per token instead of sums over the answer.
         label_smoothing: share of the loss that is that of the opposite preference.
-        gap_mean, gap_deviation: mu and sigma after the steps so far; 0: not known yet.
+        gap_mean, gap_deviation: mu and sigma after the steps so far.
+        steps: how many those were.
         win: the role of the refusals.
         lose: the role of the answers to be forgotten.
         name: what the term is logged as.
@@ -119,6 +109,7 @@ class ElasticReward(Additive):
     label_smoothing: float = field(default=0.0, validator=[ge(0.0), lt(0.5)])
     gap_mean: float = field(default=0.0, validator=finite)
     gap_deviation: float = field(default=0.0, validator=[ge(0.0), finite])
+    steps: int = field(default=0, validator=ge(0))
     win: str = "idk"
     lose: str = "forget"
     name: str = "eru"
@@ -152,22 +143,23 @@ class ElasticReward(Additive):
     def differences(self, seen: Seen, of: str) -> Tensor:
         """Log-prob of the refusal minus that of the answer to be forgotten, for each pair: [pairs]."""
         win, lose = seen[self.log_probs(self.win, of)], seen[self.log_probs(self.lose, of)]
-        wins, loses = (flat.counts().nonzero()[:, 0].tolist() for flat in (win, lose))
-        win_groups, lose_groups = seen.groups[self.win], seen.groups[self.lose]
-        partner = win_of_each([lose_groups[b] for b in loses], [win_groups[b] for b in wins])
-        return self.scores(win)[[wins[place] for place in partner]] - self.scores(lose)[loses]
+        wins, loses = pairs(win, seen.groups[self.win], lose, seen.groups[self.lose])
+        return self.scores(win)[wins] - self.scores(lose)[loses]
 
     def scores(self, flat: Flat) -> Tensor:
         """Log-prob of each answer, a sum or a mean over its tokens: [rows]."""
-        return flat.sums() / flat.counts().clamp(min=1) if self.length_normalise else flat.sums()
+        return flat.means() if self.length_normalise else flat.sums()
 
     def followed(self, before: float, now: Tensor, *, known: bool) -> Tensor:
         """A running average after this step, 0-d."""
         if not known:
             return torch.full_like(now, before)
-        if before == 0 and not self.cold_start:
+        if self.cold_start:
+            return self.decay * before + (1 - self.decay) * now
+        if self.steps == 0 or before == 0:
             return now
-        return self.decay * before + (1 - self.decay) * now
+        so_far, then = 1 - self.decay**self.steps, 1 - self.decay ** (self.steps + 1)
+        return (self.decay * so_far * before + (1 - self.decay) * now) / then
 
     def after_step(self, means: Mapping[str, float]) -> ElasticReward:
         """Keep mu and sigma."""
@@ -175,4 +167,5 @@ class ElasticReward(Additive):
             self,
             gap_mean=means[f"{self.name}_gap_mean"],
             gap_deviation=means[f"{self.name}_gap_deviation"],
+            steps=self.steps + 1,
         )

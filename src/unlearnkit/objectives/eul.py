@@ -8,12 +8,12 @@ A_b is the NLL of answer b per token, p_t the probability of answer token t. All
 gradient is large: the 1 in 1 + A_b bounds it (with 1e-6 in its place a learned answer would be hit 10^5 times as hard),
 and unlikelihood's has at most norm sqrt(2) * p. In log p, unlikelihood's slope p / (1 - p) has no bound.
 
-Paper: Sun, Li. iShumei-Chinchunmei at SemEval-2025 Task 4: A Balanced Forgetting and Retention Multi-Task Framework Using
-Effective Unlearning Loss. SemEval 2025, arXiv:2507.16263.
+Paper: Sun, Li. iShumei-Chinchunmei at SemEval-2025 Task 4: A Balanced Forgetting and Retention Multi-Task Framework
+Using Effective Unlearning Loss. SemEval 2025, arXiv:2507.16263.
 
 Reconstructed: the paper's are the name, the aim (forgetting that can be controlled) and the sum with a retain loss,
-`EUL() + CrossEntropy("retain")`. Its formula is not known to us, and no code is public: the three forms are ours. Do not
-report their results as the paper's.
+`EUL() + CrossEntropy("retain")`. Its formula is not known to us, and no code is public: the three forms are ours. Do
+not report their results as the paper's.
 
 Reciprocal and hinge are no sums of tokens. They are taken of each answer's mean NLL, and the mean is over answers: each
 answer lets go at its own pace, and a step may be cut anywhere. Of the mean over a whole batch they would depend on
@@ -28,15 +28,15 @@ from __future__ import annotations
 
 from typing import Literal, get_args
 
-import torch
 from attrs import Attribute, field, frozen
 from attrs.validators import in_
 from torch import Tensor
 
 from unlearnkit.objectives.cross_entropy import sequence_nll
+from unlearnkit.objectives.unlikelihood import Unlikely
 from unlearnkit.objectives.validators import finite
 from unlearnkit.protocols import Additive, Loss, Needs, Seen, Term, Tokens, Unit
-from unlearnkit.statistics import LabelLogProb, LabelMargin
+from unlearnkit.statistics import LabelLogProb
 
 Form = Literal["reciprocal", "hinge", "unlikelihood"]
 """Which member of the family."""
@@ -50,12 +50,6 @@ def reciprocal_loss(nll: Tensor) -> Tensor:
 def hinge_loss(nll: Tensor, *, level: float) -> Tensor:
     """What each answer's NLL lacks to `level`, at least 0, unreduced: [B] nats per token -> [B]."""
     return (level - nll).clamp(min=0)
-
-
-def unlikelihood_loss(log_odds: Tensor) -> Tensor:
-    """-log(1 - p) from log p - log(1 - p) of each token, unreduced: [N] nats -> [N], >= 0."""
-    # logsigmoid, not softplus: torch's softplus turns linear above 20, an error of 2e-9.
-    return -torch.nn.functional.logsigmoid(-log_odds)
 
 
 @frozen(kw_only=True)
@@ -86,7 +80,7 @@ class EUL(Additive):
 
     @property
     def tokens(self) -> Tokens:
-        return Tokens(LabelMargin() if self.form == "unlikelihood" else LabelLogProb(), self.role)
+        return Tokens(Unlikely() if self.form == "unlikelihood" else LabelLogProb(), self.role)
 
     @property
     def needs(self) -> Needs:
@@ -95,7 +89,7 @@ class EUL(Additive):
     def __call__(self, seen: Seen) -> Loss:
         flat = seen[self.tokens]
         if self.form == "unlikelihood":
-            return Loss(Term(self.name, unlikelihood_loss(flat.values).sum(), per=Unit("answer", self.role)))
+            return Loss(Term(self.name, flat.values.sum(), per=Unit("answer", self.role)))
         nll = sequence_nll(flat.values, flat.row, rows=flat.rows, length_normalise=True)
         each = reciprocal_loss(nll) if self.level is None else hinge_loss(nll, level=self.level)
         return Loss(Term(self.name, each[flat.counts() > 0].sum(), per=Unit("sequence", self.role)))

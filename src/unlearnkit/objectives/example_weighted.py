@@ -27,7 +27,19 @@ from attrs import evolve, frozen
 from torch import Tensor
 
 from unlearnkit.errors import LossError
-from unlearnkit.protocols import Additive, Flat, Loss, Needs, Objective, Seen, Stateful, Term, TokenNeed, Tokens
+from unlearnkit.protocols import (
+    Additive,
+    Flat,
+    Loss,
+    Needs,
+    Objective,
+    Seen,
+    Stateful,
+    Term,
+    TokenNeed,
+    Tokens,
+    changes,
+)
 from unlearnkit.statistics import Given
 
 RowsOf = Mapping[str, Sequence[int]]
@@ -86,6 +98,11 @@ class ExampleWeighted(Additive):
         """The same weights around the successor of an objective that changes between steps."""
         inner = self.objective
         return evolve(self, objective=inner.after_step(means)) if isinstance(inner, Stateful) else self
+
+    @property
+    def settled(self) -> bool:
+        """Whether the weighted objective does not change between steps."""
+        return not changes(self.objective)
 
     def _counts(self, term: Term) -> bool:
         return term.per is not None and self.role in term.per.roles

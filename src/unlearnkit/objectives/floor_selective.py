@@ -3,8 +3,8 @@ r"""Floor-aware selective unlearning of hardware code: ascend on content until i
     L = mean_b [ -(1/Z_b) sum_{t in active_b} l_t + syntax_weight * (1/|S_b|) sum_{t in S_b} KL(p_ref,t || p_t) ]
     l_t = -log p(y_t),    active_b = content tokens of answer b with l_t < floor
 
-S_b are the syntax tokens of answer b (keywords, operators, punctuation, white space), known beforehand as a mask that is 1
-at syntax; `unlearnkit.data.verilog_syntax` makes it. All other tokens are content. A content token has gradient
+S_b are the syntax tokens of answer b (keywords, operators, punctuation, white space), known beforehand as a mask that
+is 1 at syntax; `unlearnkit.data.verilog_syntax` makes it. All other tokens are content. A content token has gradient
 ascent's gradient until its NLL reaches the floor, then none: the method ends by itself, and the term never falls below
 -floor. A syntax token is never pushed down by its own loss. With an infinite floor and no syntax it is gradient ascent
 on the mean of each answer.
@@ -23,7 +23,8 @@ proprietary or contaminated hardware code. The formulae are ours, and so are all
 Checked: laws only; no code was to be had.
 
 Deviations: none that could be known. `normalise="active"` keeps the push on an answer as strong as ever until its last
-token crosses the floor; "content" lets it fade with the share of tokens still active, and is the safer one for long files.
+token crosses the floor; "content" lets it fade with the share of tokens still active, and is the safer one for long
+files.
 """
 
 from __future__ import annotations

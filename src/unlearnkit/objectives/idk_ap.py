@@ -29,7 +29,7 @@ from attrs.validators import gt
 from torch import Tensor
 
 from unlearnkit.objectives.cross_entropy import CrossEntropy
-from unlearnkit.objectives.dpo import win_of_each
+from unlearnkit.objectives.dpo import pairs
 from unlearnkit.objectives.validators import finite
 from unlearnkit.protocols import Additive, Loss, Needs, Seen, Term, Tokens, Unit, WeightedSum
 from unlearnkit.statistics import LabelLogProb
@@ -75,13 +75,8 @@ class AnswerPreservation(Additive):
 
     def __call__(self, seen: Seen) -> Loss:
         answers, refusals = seen[self.log_probs(self.answers)], seen[self.log_probs(self.refusals)]
-        answered = [b for b, count in enumerate(answers.counts().tolist()) if count]
-        refused = [b for b, count in enumerate(refusals.counts().tolist()) if count]
-        answer_groups, refusal_groups = seen.groups[self.answers], seen.groups[self.refusals]
-        partner = win_of_each([answer_groups[b] for b in answered], [refusal_groups[b] for b in refused])
-        each = answer_preservation_loss(
-            answers.sums()[answered], refusals.sums()[[refused[place] for place in partner]], beta=self.beta
-        )
+        refused, answered = pairs(refusals, seen.groups[self.refusals], answers, seen.groups[self.answers])
+        each = answer_preservation_loss(answers.sums()[answered], refusals.sums()[refused], beta=self.beta)
         return Loss(Term(self.name, each.sum(), per=Unit("sequence", self.answers)))
 
 

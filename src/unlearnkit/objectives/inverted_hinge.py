@@ -3,9 +3,9 @@ r"""IHL (inverted hinge loss): take probability from the true token and give it 
     L = mean_t (1 + p_t(y_t) - max_{v != y_t} p_t(v))            token mean, between 0 and 2; 1 where p is uniform
 
 The gradient with respect to the logits, m being the runner-up: p(y) (1 - p(y) + p(m)) on the label,
--p(m) (1 + p(y) - p(m)) on the runner-up, p(v) (p(m) - p(y)) on every other v. It sums to 0, no entry exceeds 1/2, and it
-vanishes once another token has all the mass; the rest of the vocabulary is hardly moved, unlike under ascent. Of equally
-likely runners-up the first is taken.
+-p(m) (1 + p(y) - p(m)) on the runner-up, p(v) (p(m) - p(y)) on every other v. It sums to 0, no entry exceeds 1/2, and
+it vanishes once another token has all the mass; the rest of the vocabulary is hardly moved, unlike under ascent. Of
+equally likely runners-up the first is taken.
 
 The authors add cross-entropy on retain data, `IHL() + CrossEntropy("retain")`, and train low-rank adapters.
 

@@ -45,6 +45,7 @@ from attrs.validators import deep_iterable, ge, in_, instance_of, lt, min_len
 from torch import Tensor
 
 from unlearnkit.errors import VocabularyError
+from unlearnkit.objectives.ce_u import places_in_answers
 from unlearnkit.protocols import Additive, Compared, Loss, Needs, Seen, Term, Tokens, Unit
 
 
@@ -96,18 +97,6 @@ def jensen_shannon(logits: Tensor, reference_logits: Tensor) -> Tensor:
     model = log_probs.exp() * (log_probs - log_mixture)
     reference = reference_log_probs.exp() * (reference_log_probs - log_mixture)
     return 0.5 * (model + reference).sum(-1)
-
-
-def slots(row: Tensor, *, rows: int) -> Tensor:
-    """The place of each position within its row, from 0: [N] -> [N] int64.
-
-    Args:
-        row: [N] int64, ascending: the row each position belongs to.
-        rows: how many rows there are.
-    """
-    ones = torch.ones_like(row)
-    counts = row.new_zeros(rows).index_add(0, row, ones)
-    return ones.cumsum(0) - 1 - (counts.cumsum(0) - counts)[row]
 
 
 @frozen
@@ -179,7 +168,7 @@ class JensUn(Additive):
 
     def __call__(self, seen: Seen) -> Loss:
         flat = seen[self.divergences]
-        turn = slots(flat.row, rows=flat.rows) % len(self.targets)
+        turn = places_in_answers(flat.row, rows=flat.rows) % len(self.targets)
         each = flat.values.gather(1, turn[:, None])
         return Loss(Term(self.name, each.sum(), per=Unit("answer", self.role)))
 

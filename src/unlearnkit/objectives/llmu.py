@@ -5,8 +5,8 @@ r"""LLMU: ascend on forget answers, teach random answers to the same prompts, st
 
 A_b is the mean NLL of the answer tokens of row b. Role "random_answers" holds each forget prompt with some answers to
 other questions (`unlearnkit.data.mismatched.mismatched`): ascent alone leaves nonsense, the random answers say what to
-write instead. With `mismatch_weight=0` and `retain_weight=0` it is gradient ascent; at the reference the KL has no
-gradient.
+write instead. With `mismatch_weight=0` and `retain_weight=0` it is half of gradient ascent on answers' means; at the
+reference the KL has no gradient.
 
 To copy: the terms are those of gradient_ascent.py, cross_entropy.py and retain_kl.py.
 

@@ -3,8 +3,8 @@ r"""ME (maximum entropy): make the next token of forget text as good as random, 
     uniform_to_model    L = mean_t KL(U || p_t) = mean_t (-log V - (1/V) sum_v log p_t(v))        (default)
     model_to_uniform    L = mean_t KL(p_t || U) = mean_t (log V - H(p_t))
 
-U is uniform over the V tokens. Both are 0 if and only if p is uniform, and read no labels. The gradients with respect to
-the logits are p - 1/V, which is large where the model is certain, and p(v) (log p(v) + H), which vanishes there.
+U is uniform over the V tokens. Both are 0 if and only if p is uniform, and read no labels. The gradients with respect
+to the logits are p - 1/V, which is large where the model is certain, and p(v) (log p(v) + H), which vanishes there.
 
 The mean runs over question and answer (`positions="text"`), as the authors train ME; "answer" is their masked variant.
 Their objective on TOFU is `0.1 * ME() + CrossEntropy("retain")`, ME+GD; the weight of ME is 1 when tasks follow each

@@ -1,4 +1,4 @@
-r"""Mixed-prompt unlearning (MP-ME): asked a forgotten and a kept thing at once, know nothing of the one, all of the other.
+r"""Mixed-prompt unlearning (MP-ME): asked a forgotten and a kept thing at once, know nothing of one, all of the other.
 
     L = K_FR + K_RF,    K = mean_t KL(p_t || q_t)        the model comes first
     q_t = uniform where the next token is of the forget question or answer, p_ref,t elsewhere
@@ -10,6 +10,8 @@ elsewhere it is held at the reference, at which that part is 0. With no forget t
 Its targeted sibling MP-IDK needs no class: it is cross-entropy on both orders, with a refusal for the forget answer:
 `CrossEntropy("forget_retain") + CrossEntropy("retain_forget")`. Rows of both come from data/mixed_prompts.py, and so
 does the recording that is bound to "segments". The reference has to be a live model.
+
+To copy: `missing_entropy`, the uniform part, is in maximum_entropy.py.
 
 Aliases:
     forget_first: forget+retain (paper: FR)
@@ -29,7 +31,6 @@ Deviations:
 
 from __future__ import annotations
 
-import math
 from typing import Literal
 
 import torch
@@ -37,14 +38,9 @@ from attrs import field, frozen
 from attrs.validators import in_
 from torch import Tensor
 
+from unlearnkit.objectives.maximum_entropy import MissingEntropy
 from unlearnkit.protocols import Additive, Compared, Loss, Needs, Seen, Term, Tokens, Unit
 from unlearnkit.statistics import Given
-
-
-def missing_entropy(logits: Tensor) -> Tensor:
-    """KL(model || uniform) = log V - H(p) at each position, unreduced: [N, V] -> [N], in nats, in [0, log V]."""
-    log_probs = torch.log_softmax(logits, -1)
-    return math.log(logits.shape[-1]) + (log_probs.exp() * log_probs).sum(-1)
 
 
 def reverse_kl(logits: Tensor, reference_logits: Tensor) -> Tensor:
@@ -57,16 +53,6 @@ def reverse_kl(logits: Tensor, reference_logits: Tensor) -> Tensor:
     log_probs = torch.log_softmax(logits, -1)
     reference_log_probs = torch.log_softmax(reference_logits.detach(), -1)
     return (log_probs.exp() * (log_probs - reference_log_probs)).sum(-1)
-
-
-@frozen
-class MissingEntropy:
-    """`missing_entropy` at each position."""
-
-    uses_labels = False
-
-    def __call__(self, logits: Tensor, labels: Tensor) -> Tensor:
-        return missing_entropy(logits)
 
 
 @frozen
@@ -121,7 +107,7 @@ class MixedPromptKL(Additive):
         return Loss(*(self._term(seen, role) for role in (self.forget_first, self.retain_first)))
 
     def _term(self, seen: Seen, role: str) -> Term:
-        share = seen[self.uniform(role)].values.detach()
         entropy, divergence = seen[self.entropy(role)].values, seen[self.divergence(role)].values
+        share = seen[self.uniform(role)].values.detach().to(entropy.dtype)
         each = share * entropy + (1 - share) * divergence
         return Term(f"mixed_{role}", each.sum(), per=Unit(self.positions, role))

@@ -165,6 +165,8 @@ class RawLogitSimNPO(Additive):
 class RawLogitKL(Additive):
     """`raw_logit_kl` summed over a text, averaged over the texts of the global step. No KL: see the top of this file.
 
+    A text without supervised tokens is summed too, but not counted: MUSE supervises every token.
+
     Attributes:
         role: where the model is held.
         positions: "non_pad" every real token, "text" those with a next token, "answer" those that predict an answer.

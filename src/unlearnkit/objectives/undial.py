@@ -2,10 +2,10 @@ r"""UNDIAL: distil from a frozen teacher whose logit of the token to be forgotte
 
     L = mean_t -sum_v q_t(v) * log p_t(v),    q_t = softmax(z_ref,t - beta * onehot(y_t))
 
-The mean runs over answer tokens. The target is fixed from the start, so that the loss has a minimum, the mean entropy of
-q, and cannot run away as ascent does. The gradient with respect to the logits is (p - q) / N: at the reference it takes
-from the label what the others get in proportion to their probability, and beta -> infinity there is CE-U without skip.
-With beta = 0 nothing is forgotten; the gradient vanishes at the reference.
+The mean runs over answer tokens. The target is fixed from the start, so that the loss has a minimum, the mean entropy
+of q, and cannot run away as ascent does. The gradient with respect to the logits is (p - q) / N: at the reference it
+takes from the label what the others get in proportion to their probability, and beta -> infinity there is CE-U without
+skip. With beta = 0 nothing is forgotten; the gradient vanishes at the reference.
 
 Names and nouns may count more than other tokens: with `focus` each token's loss is multiplied by a given number.
 Soft focus gives 10 to focus tokens and 1 to the rest, hard focus 1 and 0. The mean still divides by all answer tokens.
@@ -22,8 +22,8 @@ Aliases:
 Deviations:
 1. The authors average over every position of samples without prompt and padding. OpenUnlearning kept that mean although
    its labels know both: it divides by all shifted positions, distils the prompt and the padding as well, and lowers
-   there the vocabulary's entry V - 100, which the ignored label -100 happens to index. Here only answer tokens count; the
-   tests reproduce its numbers with `undial_loss` over all positions.
+   there the vocabulary's entry V - 100, which the ignored label -100 happens to index. Here only answer tokens count;
+   the tests reproduce its numbers with `undial_loss` over all positions.
 2. The authors' focus lists lose the last of their places, and focus on either of a sample's first two tokens.
    Given numbers have no places to lose; the tests spell the rule out.
 """
@@ -105,5 +105,5 @@ class UNDIAL(Additive):
     def __call__(self, seen: Seen) -> Loss:
         each = seen[self.distance].values
         if self.focus:
-            each = each * seen[self.weights].values
+            each = each * seen[self.weights].values.to(each.dtype)
         return Loss(Term(self.name, each.sum(), per=Unit("answer", self.role)))

@@ -10,8 +10,8 @@ Framework from Logit Difference. NeurIPS 2024, arXiv:2406.08607.
 
 Checked: UCSB-NLP-Chang/ULD@858608c, loss and gradient to 1e-9.
 
-Deviations: the code averages over all B*T positions, padding included, so that the loss depends on how far the batch was
-padded. Here the mean is over real tokens, or over `positions`; the tests reproduce the released number with
+Deviations: the code averages over all B*T positions, padding included, so that the loss depends on how far the batch
+was padded. Here the mean is over real tokens, or over `positions`; the tests reproduce the released number with
 `uniform_kl` over all positions.
 """
 

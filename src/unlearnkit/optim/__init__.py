@@ -1,6 +1,6 @@
 """Optimizers that are methods: estimates of a step's gradient for `unlearn(gradient=...)`, and torch optimizers."""
 
-from unlearnkit.optim.averaging import average_weights
+from unlearnkit.optim.averaging import average_weights, take_average
 from unlearnkit.optim.hybrid import Alternating
 from unlearnkit.optim.low_bit import LowBitAdam, SignSGD
 from unlearnkit.optim.penalties import CurvaturePenalty, GradientPenalty
@@ -20,4 +20,5 @@ __all__ = [
     "SophiaG",
     "ZerothOrder",
     "average_weights",
+    "take_average",
 ]

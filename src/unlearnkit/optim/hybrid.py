@@ -10,8 +10,8 @@ less. Let the number of steps be a multiple of 2N, so that a run ends with the e
 Aliases:
     period: N (paper)
 
-Reconstructed: the alternation, N of about 20 and the ratio 1:1 are the paper's. Whether the two phases share the state of
-Adam is not said; here they do, since a run has one optimizer.
+Reconstructed: the alternation, N of about 20 and the ratio 1:1 are the paper's. Whether the two phases share the state
+of Adam is not said; here they do, since a run has one optimizer.
 
 Paper: Lang et al. Downgrade to Upgrade: Optimizer Simplification Enhances Robustness in LLM Unlearning. ICLR 2026,
 arXiv:2510.00761.

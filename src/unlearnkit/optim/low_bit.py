@@ -2,9 +2,9 @@ r"""Low-bit optimizers for unlearning: only the sign of an update, or a few leve
 
     theta <- theta - lr * Q(m; bits),    Q(m; 1) = sign(m),    Q(m; b) = s * round(m / s),  s = max|m| / (2^(b-1) - 1)
 
-m is the gradient (`SignSGD`, one bit) or Adam's direction (`LowBitAdam`). With one bit every coordinate moves by exactly
-lr, or not at all where m is 0. Coarse updates end where small changes of the weights matter less: what is forgotten so
-comes back less when the model is quantized or trained again.
+m is the gradient (`SignSGD`, one bit) or Adam's direction (`LowBitAdam`). With one bit every coordinate moves by
+exactly lr, or not at all where m is 0. Coarse updates end where small changes of the weights matter less: what is
+forgotten so comes back less when the model is quantized or trained again.
 
 Aliases:
     bits: b (paper)

@@ -25,24 +25,20 @@ Deviations:
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 from attrs import field, frozen
 from attrs.validators import ge, gt
 from torch import Tensor
 
 from unlearnkit.gradient import At, Means
-from unlearnkit.optim.points import gradient_of, moved, put, split, together, unit
+from unlearnkit.optim.points import Slopes, gradient_of, moved, put, scaled, split, summed, together, unit
 from unlearnkit.protocols import Objective
 
 
-def curvature_along(
-    at: At, objective: Objective, here: Sequence[Tensor], along: Sequence[Tensor], h: float
-) -> list[Tensor]:
+def curvature_along(at: At, objective: Objective, here: Slopes, along: Slopes, h: float) -> list[Tensor | None]:
     """The Hessian times a unit direction, from the gradient here and the one a distance h away."""
-    with moved(at.parameters, [h * direction for direction in along]):
+    with moved(at.parameters, scaled(along, h)):
         there, _ = gradient_of(at, objective)
-    return [(away - near) / h for away, near in zip(there, here, strict=True)]
+    return scaled(summed(there, here, -1.0), 1 / h)
 
 
 @frozen(kw_only=True)
@@ -63,7 +59,7 @@ class GradientPenalty:
         forget, rest = split(at.objective, self.role)
         slope, means = gradient_of(at, forget)
         bend = curvature_along(at, forget, slope, unit(slope), self.h)
-        put(at, [near + self.rho * of_penalty for near, of_penalty in zip(slope, bend, strict=True)])
+        put(at, summed(slope, bend, self.rho))
         return means if rest is None else together(means, at.backward(rest))
 
 
@@ -86,12 +82,10 @@ class CurvaturePenalty:
     def __call__(self, at: At) -> Means:
         forget, rest = split(at.objective, self.role)
         here, means = gradient_of(at, forget)
-        ahead = [self.width * direction for direction in unit(here)]
-        with moved(at.parameters, ahead):
+        with moved(at.parameters, scaled(unit(here), self.width)):
             there, _ = gradient_of(at, forget)
-            turn = unit([away - near for away, near in zip(there, here, strict=True)])
+            turn = unit(summed(there, here, -1.0))
             bend_there = curvature_along(at, forget, there, turn, self.h)
         bend_here = curvature_along(at, forget, here, turn, self.h)
-        penalty = [away - near for away, near in zip(bend_there, bend_here, strict=True)]
-        put(at, [near + self.rho * of_penalty for near, of_penalty in zip(here, penalty, strict=True)])
+        put(at, summed(here, summed(bend_there, bend_here, -1.0), self.rho))
         return means if rest is None else together(means, at.backward(rest))

@@ -2,8 +2,8 @@ r"""SAM for unlearning: take the forget gradient where it is worst nearby, so th
 
     g = grad L_f(theta),    g_f = grad L_f(theta + rho * g / |g|),    step along g_f + grad L_r(theta)
 
-One global L2 norm over all trained parameters. The retain terms are differentiated where the model is. Twice the cost of
-a step on the forget terms; two more copies of the trained parameters.
+One global L2 norm over all trained parameters. The retain terms are differentiated where the model is. Twice the cost
+of a step on the forget terms; two more copies of the trained parameters.
 
     unlearn(model, NPO() + CrossEntropy("retain"), data, gradient=SharpnessAware(rho=0.01), ...)
 
@@ -31,7 +31,7 @@ from attrs import field, frozen
 from attrs.validators import ge
 
 from unlearnkit.gradient import At, Means
-from unlearnkit.optim.points import gradient_of, moved, put, split, together, unit
+from unlearnkit.optim.points import gradient_of, moved, put, scaled, split, together, unit
 
 
 @frozen(kw_only=True)
@@ -49,7 +49,7 @@ class SharpnessAware:
     def __call__(self, at: At) -> Means:
         forget, rest = split(at.objective, self.role)
         ascent, means = gradient_of(at, forget)
-        with moved(at.parameters, [self.rho * direction for direction in unit(ascent)]):
+        with moved(at.parameters, scaled(unit(ascent), self.rho)):
             there, _ = gradient_of(at, forget)
         put(at, there)
         return means if rest is None else together(means, at.backward(rest))

@@ -28,20 +28,23 @@ from torch import Tensor
 
 from unlearnkit.gradient import At, Means
 from unlearnkit.optim.noise import gaussian
-from unlearnkit.optim.points import gradient_of, moved, put, split, together
+from unlearnkit.optim.points import gradient_of, moved, put, split, summed, together
 from unlearnkit.protocols import Objective
 
 
-def mean_gradient(at: At, objective: Objective, shifts: Iterable[Sequence[Tensor]]) -> tuple[list[Tensor], Means]:
+def mean_gradient(
+    at: At, objective: Objective, shifts: Sequence[Iterable[Tensor]]
+) -> tuple[list[Tensor | None], Means]:
     """The mean of an objective's gradient at several places around the model, and of its terms there."""
-    found = []
+    gradient: list[Tensor | None] = [None] * len(at.parameters)
+    seen = []
     for shift in shifts:
         with moved(at.parameters, shift):
-            found.append(gradient_of(at, objective))
-    gradient = [torch.stack(of_parameter).mean(0) for of_parameter in zip(*(each for each, _ in found), strict=True)]
-    names = found[0][1].terms
-    terms = {name: torch.stack([means.terms[name] for _, means in found]).mean() for name in names}
-    return gradient, Means(terms, torch.stack([means.loss for _, means in found]).mean())
+            slope, means = gradient_of(at, objective)
+        gradient = summed(gradient, slope, 1 / len(shifts))
+        seen.append(means)
+    terms = {name: torch.stack([means.terms[name] for means in seen]).mean() for name in seen[0].terms}
+    return gradient, Means(terms, torch.stack([means.loss for means in seen]).mean())
 
 
 @frozen(kw_only=True)
@@ -62,10 +65,10 @@ class RandomizedSmoothing:
 
     def __call__(self, at: At) -> Means:
         forget, rest = split(at.objective, self.role)
-        shifts = (
-            [self.sigma * noise for noise in gaussian(at.parameters, self.seed, "smoothing", at.step, number)]
+        shifts = [
+            (self.sigma * noise for noise in gaussian(at.parameters, self.seed, "smoothing", at.step, number))
             for number in range(self.draws)
-        )
+        ]
         gradient, means = mean_gradient(at, forget, shifts)
         put(at, gradient)
         return means if rest is None else together(means, at.backward(rest))

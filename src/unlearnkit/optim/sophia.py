@@ -16,8 +16,8 @@ EMNLP 2024, arXiv:2404.18239.
 Checked: closed forms, written from OPTML-Group/SOUL@30f7a41.
 
 Deviations:
-1. Sophia estimates the curvature every k steps from labels drawn from the model; SOUL's code squares the batch's gradient
-   in every step. The code is followed.
+1. Sophia estimates the curvature every k steps from labels drawn from the model; SOUL's code squares the batch's
+   gradient in every step. The code is followed.
 2. SOUL's code moves the momentum twice in a step (`momentum_updates=2`); by default it is moved once.
 """
 

@@ -2,10 +2,10 @@ r"""Zeroth-order unlearning: estimate the gradient from losses alone, by looking
 
     g = (1/q) * sum_i  s * [L(theta + mu u_i) - L(theta - mu u_i)] / (2 mu) * u_i
 
-u_i is standard normal ("gaussian", s = 1) or uniform on the unit sphere of all d trained parameters ("sphere", s = d with
-`scale_by_dim`, else 1). Both evaluations are of the same rows, with dropout off. No direction is stored: each is drawn
-again from its seed, first to move the model, then to write the gradient. 2q forward passes and no backward pass; a copy
-of the trained parameters brings them back exactly.
+u_i is standard normal ("gaussian", s = 1) or uniform on the unit sphere of all d trained parameters ("sphere", s = d
+with `scale_by_dim`, else 1). Both evaluations are of the same rows, with dropout off. No direction is stored: each is
+drawn again from its seed, first to move the model, then to write the gradient. 2q forward passes and no backward pass;
+a copy of the trained parameters brings them back exactly.
 
 For gaussian u the estimate is unbiased for the gradient of E_u L(theta + mu u); for u on the sphere, d times it for the
 gradient of the mean of L over the *ball* of radius mu.
@@ -16,8 +16,8 @@ Aliases:
     mu: mu (paper), zo_eps (ZO-Bench)
     directions: q (paper), num_perturbation (ZO-Bench)
 
-Reconstructed: the optimizer study gives the two-point estimate on the sphere, with a variance reduction ("AdaZO") that is
-not spelled out. Here the estimate goes to whatever optimizer is used, Adam for instance, and its scale is an option.
+Reconstructed: the optimizer study gives the two-point estimate on the sphere, with a variance reduction ("AdaZO") that
+is not spelled out. Here the estimate goes to whatever optimizer is used, Adam for instance, and its scale is an option.
 
 Papers: Lang et al. Downgrade to Upgrade: Optimizer Simplification Enhances Robustness in LLM Unlearning. ICLR 2026,
 arXiv:2510.00761. Malladi et al. Fine-Tuning Language Models with Just Forward Passes. NeurIPS 2023, arXiv:2305.17333

@@ -22,9 +22,11 @@ Aliases:
 Paper: Niu, Ma, Zhou, Zhou, Zhang, Etesami, Milenkovic. GUARD: Guided Unlearning And Retention via Data attribution.
 2025, arXiv:2506.10946.
 
-Checked: laws only; no code was to be had. Reconstructed: the paper's are a light attribution by gradients and weights
-that fall with it. The inner product, the softmax, mean NLL in place of its sum, the standardised score (population
-standard deviation) and temperature 2 are our reading.
+Checked: laws only; no code was to be had.
+
+Reconstructed: the paper's are a light attribution by gradients and weights that fall with it. The inner product, the
+softmax, mean NLL in place of its sum, the standardised score (population standard deviation) and temperature 2 are our
+reading.
 
 Deviations: none that could be known.
 """

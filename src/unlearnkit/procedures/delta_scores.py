@@ -2,20 +2,22 @@ r"""Delta-scores (DTO): which tokens of an answer does the rest of it hang on?
 
     Delta_r = | mean_{t > q} l_t(answer with token r replaced) - mean_{t > q} l_t(answer) |,    r = 1 … q
 
-l_t is the NLL of answer token t under the model before unlearning. The first q tokens of an answer are its prefix, those
-after it the suffix. In [0, inf), in nats per token; high: without this token the model does not find the rest. Zero for
-a token that the suffix does not attend to. The highest of each prefix are the targets of
+l_t is the NLL of answer token t under the model before unlearning. The first q tokens of an answer are its prefix,
+those after it the suffix. In [0, inf), in nats per token; high: without this token the model does not find the rest.
+Zero for a token that the suffix does not attend to. The highest of each prefix are the targets of
 `unlearnkit.objectives.dto.DTO`. Made once, of the original model: a pass over the answer for each prefix token.
 
 Where it misleads: of two tokens that say the same neither is missed; the suffix itself has no scores.
 
 Paper: Lee, Liu, Xiong. Direct Token Optimization. Findings of ACL 2026, arXiv:2510.00125.
 
-Checked: laws only. Reconstructed: known at second hand are prefix and suffix, that a score is the change of the suffix's
-loss when a token is perturbed, and that the top k % are targets. Ours are the replacement by given tokens (an unknown or
-padding token, or several drawn at random, whose changes are averaged), half of the answer as suffix, q rounded up, and a
-quarter of the prefix as targets, rounded up. An answer without a suffix (of one token, or for suffix_share = 0) has
-nothing to measure: all of its prefix is target.
+Checked: laws only.
+
+Reconstructed: known at second hand are prefix and suffix, that a score is the change of the suffix's loss when a token
+is perturbed, and that the top k % are targets. Ours are the replacement by given tokens (an unknown or padding token,
+or several drawn at random, whose changes are averaged), half of the answer as suffix, q rounded up, and a quarter of
+the prefix as targets, rounded up. An answer without a suffix (of one token, or for suffix_share = 0) has nothing to
+measure: all of its prefix is target.
 
 Deviations: none that could be known.
 """

@@ -23,9 +23,10 @@ Aliases:
 Paper: Barbulescu, Triantafillou. To Each (Textual Sequence) Its Own: Improving Memorized-Data Unlearning in Large
 Language Models. ICML 2024, arXiv:2405.03097.
 
-Checked: laws only; no code was to be had. Reconstructed: the paper's is the principle. Ours are memorisation accuracy
-as the score, the thresholds, the twentieth of the set that is unlearned at least, and that a model which has already
-forgotten is left as it is.
+Checked: laws only; no code was to be had.
+
+Reconstructed: the paper's is the principle. Ours are memorisation accuracy as the score, the thresholds, the twentieth
+of the set that is unlearned at least, and that a model which has already forgotten is left as it is.
 
 Deviations: none that could be known.
 """
