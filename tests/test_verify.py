@@ -11,7 +11,7 @@ from tests.test_walls import ROOT
 from unlearnkit.__main__ import main
 from unlearnkit.catalog import CATALOG
 from unlearnkit.errors import DataError
-from unlearnkit.verify import badge, entries, numbered, recorded, tests_of
+from unlearnkit.verify import badge, entries, numbered, own_tests, recorded
 
 HERE = Path(__file__).parent
 
@@ -48,7 +48,7 @@ def test_a_method_is_called_verified_where_official_numbers_are_compared(entry: 
         assert comparison["difference"] <= 1e-4
     if found.confidence == "reconstructed":
         assert badge(found) == "reconstructed"
-    assert (HERE / tests_of(found)).is_file() or found.kind == "optimizer"
+    assert (HERE / own_tests(found)).is_file() or found.kind == "optimizer"
 
 
 def test_twice_as_many_objectives_are_verified_as_the_largest_framework_has() -> None:

@@ -71,7 +71,7 @@ def entries(names: Sequence[str] = ()) -> list[Entry]:
     return [known[name] for name in names] if names else list(known.values())
 
 
-def tests_of(entry: Entry) -> str:
+def own_tests(entry: Entry) -> str:
     """Where a method's own tests lie, below the tests' folder."""
     folder, module = entry.where.split(":")[0].split(".")[1:]
     return f"{folder}/test_{module}.py"
@@ -99,7 +99,7 @@ def verify(names: Sequence[str] = ()) -> tuple[list[Verification], str]:
         DataError: an unknown name, or no source checkout.
     """
     chosen, tests = entries(names), checkout()
-    wanted = {f"tests/{tests_of(entry)}" for entry in chosen if (tests / tests_of(entry)).is_file()}
+    wanted = {f"tests/{own_tests(entry)}" for entry in chosen if (tests / own_tests(entry)).is_file()}
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder) / "agreements.json"
         laws = " or ".join(f"{entry.key}-" for entry in chosen if entry.kind == "objective")
@@ -126,7 +126,7 @@ def _verified(entry: Entry, seen: Iterable[Mapping[str, object]]) -> Verificatio
         methods = one["methods"]
         assert isinstance(methods, list)
         named = entry.where.split(":")[1] in methods
-        if not named and (methods or not str(one["test"]).startswith(f"tests/{tests_of(entry)}::")):
+        if not named and (methods or not str(one["test"]).startswith(f"tests/{own_tests(entry)}::")):
             continue
         source = str(one["source"])
         cases.setdefault(source, set()).add(str(one["case"]))
