@@ -20,7 +20,7 @@ A list of terms should be read before it is used: titles and names that are comm
 every fluent answer, also in the authors' lists. `STOP_WORDS` drops the most common ones, if asked to.
 
 Aliases:
-    sampling: G (papers), num_generations (trl): its samples
+    sampling: G (papers, its samples), num_generations (trl)
 
 Paper: Zaradoukas, Prenkaj, Kasneci. PURGE: reinforcement unlearning with verifiable rewards. ICLR 2026,
 arXiv:2601.20568.
