@@ -286,8 +286,10 @@ class Engine:
         device = device_of(self.models["model"])
         mine = []
         with torch.no_grad():
-            for piece, add in self._parts(pieces, step, attacked):
-                mine.append(on_cpu(self.observe(objective.needs, piece, add)))
+            for number, piece in enumerate(pieces):
+                add = self._attack(piece, step) if attacked is None else attacked[number]
+                with _keyed_draws(self.draws, step, piece):
+                    mine.append(on_cpu(self.observe(objective.needs, piece, add)))
         of_ranks = self.strategy.gather(mine)
         whole = concatenate([part for parts in of_ranks for part in parts])
         before = [part for parts in of_ranks[: self.strategy.rank] for part in parts]
