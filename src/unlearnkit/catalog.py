@@ -523,6 +523,15 @@ CATALOG: tuple[Entry, ...] = (
     entry("procedure", "fit", "FIT, filtered and targeted continual unlearning", FIT, "procedures.fit:fit", "code"),
     # --- metrics and what belongs to them ---
     entry(
+        "meta_evaluation",
+        "unequal_analysis",
+        "Scores by frequency, and the gap of two scores",
+        UNEQUAL,
+        "metrics.frequency:by_frequency",
+        "reconstructed",
+        "closed forms",
+    ),
+    entry(
         "metric",
         "probability",
         "Answer probability",
