@@ -11,10 +11,6 @@ on the mean of each answer.
 
     FloorSelective() + CrossEntropy("retain")
 
-Aliases:
-    floor: F (ours)
-    syntax_weight: lambda_s (ours)
-
 Paper: Liang, Li, Wang, Cao. When Forgetting Builds Reliability. 2025, arXiv:2512.05341.
 
 Reconstructed: the paper's are the two parts, syntax that is preserved and a loss that knows a floor, and one epoch over

@@ -6,6 +6,9 @@ At the reference the KL is at its minimum, so that the first gradient is exactly
 
 To copy: the two terms are those of gradient_ascent.py and retain_kl.py.
 
+Aliases:
+    retain_weight: KL_coeff (NPO's code), alpha (OpenUnlearning)
+
 Paper: Maini et al. TOFU ("KL minimization"). COLM 2024, arXiv:2401.06121.
 
 Checked: locuslab/tofu@bdc209e, licong-lin/negative-preference-optimization@1207bbe (KL on retain and on forget data),

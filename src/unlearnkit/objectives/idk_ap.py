@@ -1,6 +1,6 @@
 r"""IDK + AP: teach refusals to forget questions, and on retain questions prefer the answer to a refusal.
 
-    L    = NLL(idk) + retain_weight * L_AP
+    L    = forget_weight * NLL(idk) + retain_weight * L_AP
     L_AP = -(1/beta) * mean_b log sigmoid(beta * (log pi(answer_b|x_b) - log pi(refusal_b|x_b)))
 
 NLL is a token mean, L_AP is made of sequence sums over the two continuations of one retain question x_b. It stops a

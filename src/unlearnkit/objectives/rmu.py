@@ -11,6 +11,10 @@ Only few weights are trained: the down-projections (`mlp_down`) of blocks layer-
 them, by name: "parameter 6 of each block", as released, is another matrix in models with biases in their attention.
 Of several topics each gets its own forget and retain roles, name and seed; the authors alternate topics by steps.
 
+Aliases:
+    coefficient: c (paper), steering_coeff (its code and OpenUnlearning)
+    retain_weight: alpha (paper, its code and OpenUnlearning)
+
 Paper: Li et al. The WMDP Benchmark: Measuring and Reducing Malicious Use With Unlearning. ICML 2024, arXiv:2403.03218.
 
 Checked: sheepjun0330/wmdp-main@a3972fb, a fork that keeps the official loss (of the official repository no snapshot was

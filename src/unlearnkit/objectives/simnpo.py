@@ -6,6 +6,9 @@ A_b is the mean NLL of the T_b answer tokens, so that short and long answers are
 gradient is ascent's on A_b with weight W_b = 2 sigmoid(-beta (A_b - margin)); without margin,
 W_b = 2 q^beta / (1 + q^beta) with q = exp(-A_b), at most 1.
 
+Aliases:
+    margin: gamma (paper and its code), delta (OpenUnlearning)
+
 Paper: Fan, Liu, Lin, Jia, Zhang, Mei, Liu. Simplicity Prevails: Rethinking Negative Preference Optimization for LLM
 Unlearning. NeurIPS 2025, arXiv:2410.07163.
 

@@ -16,10 +16,6 @@ With a threshold below 0 it is plain gradient ascent, with one of 1 or more (and
 below the threshold is not touched in that epoch. Sequences count by their own memorisation, not by the mean of the set:
 a mean can be low while single texts are known by heart.
 
-Aliases:
-    threshold: gamma (ours)
-    at_least: kappa (ours)
-
 Paper: Barbulescu, Triantafillou. To Each (Textual Sequence) Its Own: Improving Memorized-Data Unlearning in Large
 Language Models. ICML 2024, arXiv:2405.03097.
 
