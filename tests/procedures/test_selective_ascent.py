@@ -149,6 +149,9 @@ def test_bad_input_is_refused() -> None:
             selective_ascent(model, {"forget": KNOWN}, optimizer=sgd(model), **options)  # type: ignore[arg-type]
     with pytest.raises(DataError, match="have the id 'forget0'"):
         selective_ascent(model, {"forget": KNOWN * 2}, optimizer=sgd(model), threshold=0, mean_threshold=0)
+    half = Toy().to(torch.bfloat16)
+    with pytest.raises(DataError, match="embedding is torch.bfloat16: each step would be rounded off"):
+        selective_ascent(half, {"forget": KNOWN}, optimizer=sgd(half), threshold=0, mean_threshold=0)
 
 
 def test_control_what_is_known_is_unlearned_and_an_unknowing_model_is_left_alone() -> None:

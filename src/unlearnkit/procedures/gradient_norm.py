@@ -33,7 +33,7 @@ from transformers import PreTrainedModel
 from unlearnkit.batch import Collate, Row, as_role, check_vocabulary, collate_text
 from unlearnkit.errors import DataError
 from unlearnkit.metrics.memorization import without_last
-from unlearnkit.models.causal import CausalLM, as_model, no_dropout
+from unlearnkit.models.causal import HALF, CausalLM, as_model, no_dropout
 from unlearnkit.models.peft import PeftModel
 from unlearnkit.observe import observe
 from unlearnkit.plan import check_data
@@ -48,6 +48,17 @@ def mean_norm(gradients: Sequence[Tensor], *, p: float = 2.0) -> float:
     """Mean over tensors of the p-norm of each, not the norm of all; without any tensor nan."""
     norms = [float(torch.linalg.vector_norm(gradient.double(), p)) for gradient in gradients]
     return math.fsum(norms) / len(norms) if norms else math.nan
+
+
+def refuse_half_precision(model: Model) -> None:
+    """Refuse what trains again and again: half-precision weights would be rounded after each time.
+
+    Raises:
+        DataError: names a trainable parameter in half precision.
+    """
+    for name, parameter in trainable(model)[1].items():
+        if parameter.dtype in HALF:
+            raise DataError(f"{name} is {parameter.dtype}: each step would be rounded off. Call model.float().")
 
 
 def trainable(model: Model) -> tuple[nn.Module, dict[str, nn.Parameter]]:

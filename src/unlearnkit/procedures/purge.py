@@ -54,12 +54,12 @@ from unlearnkit.batch import IGNORE, Row, check_tokenizer
 from unlearnkit.draws import keyed_draw
 from unlearnkit.errors import DataError
 from unlearnkit.evaluate import gather
-from unlearnkit.models.causal import HALF, as_model
+from unlearnkit.models.causal import as_model
 from unlearnkit.models.peft import PeftModel
 from unlearnkit.objectives.grpo import GRPO, group_advantages
 from unlearnkit.observe import continuations, prompt_length
 from unlearnkit.plan import Sampler
-from unlearnkit.procedures.gradient_norm import trainable
+from unlearnkit.procedures.gradient_norm import refuse_half_precision
 from unlearnkit.protocols import Continuations, Dataset, Generated, Model, Objective, Sampling, Tokens
 from unlearnkit.recording import Entry, Recording, digest, given
 from unlearnkit.statistics import LabelLogProb
@@ -323,9 +323,7 @@ def purge(
     if iterations < 0 or not prompts:
         raise DataError(f"iterations is {iterations} and there are {len(prompts)} prompts; both have to be there.")
     wrapped = as_model(model)
-    for name, parameter in trainable(wrapped)[1].items():
-        if parameter.dtype in HALF:
-            raise DataError(f"{name} is {parameter.dtype}: each step would be rounded off. Call model.float().")
+    refuse_half_precision(wrapped)
     check_tokenizer(tokenizer, wrapped.vocabulary)
     asked = [evolve(row, role="prompt") for row in prompts]
     sampler = Sampler(data={"prompt": asked}, primary="prompt", batch_size=batch_size, seed=seed)

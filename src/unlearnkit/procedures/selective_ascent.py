@@ -46,7 +46,7 @@ from unlearnkit.metrics.memorization import exact_memorization
 from unlearnkit.models.causal import as_model
 from unlearnkit.models.peft import PeftModel
 from unlearnkit.objectives.gradient_ascent import GradientAscent
-from unlearnkit.procedures.gradient_norm import ROLE, measured
+from unlearnkit.procedures.gradient_norm import ROLE, measured, refuse_half_precision
 from unlearnkit.protocols import Dataset, Model, Objective, Tokens
 from unlearnkit.recording import Recording
 from unlearnkit.statistics import TopHit
@@ -153,7 +153,8 @@ def selective_ascent(
         seed: of the order of rows, which differs from epoch to epoch.
 
     Raises:
-        DataError: no rows of that role, two of one id, a threshold that is nan, or a number below 0.
+        DataError: no rows of that role, two of one id, a threshold that is nan, a number below 0, or a model in half
+            precision, which would be rounded after every epoch.
         whatever `unlearn` raises.
     """
     if math.isnan(threshold) or math.isnan(mean_threshold):
@@ -162,6 +163,7 @@ def selective_ascent(
         raise DataError(f"epochs is {epochs} and at_least {at_least}; neither can be below 0.")
     if role not in data:
         raise DataError(f"there is no data set {role!r} to choose rows of; there are {sorted(data)}.")
+    refuse_half_precision(as_model(model))
     rows = all_rows(data[role])
     fewest = math.ceil(len(rows) / 20) if at_least is None else at_least
     done: list[Epoch] = []
