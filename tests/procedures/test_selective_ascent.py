@@ -150,7 +150,7 @@ def test_bad_input_is_refused() -> None:
     with pytest.raises(DataError, match="have the id 'forget0'"):
         selective_ascent(model, {"forget": KNOWN * 2}, optimizer=sgd(model), threshold=0, mean_threshold=0)
     half = Toy().to(torch.bfloat16)
-    with pytest.raises(DataError, match="embedding is torch.bfloat16: each step would be rounded off"):
+    with pytest.raises(DataError, match=r"embedding is torch\.bfloat16: each step would be rounded off"):
         selective_ascent(half, {"forget": KNOWN}, optimizer=sgd(half), threshold=0, mean_threshold=0)
 
 
