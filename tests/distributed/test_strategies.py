@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable, Mapping
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -14,7 +16,10 @@ from tests.distributed.launch import torchrun
 from tests.distributed.worker import STRATEGIES
 from unlearnkit.parallel import Single
 
-RANKS = (2, 4)
+RANKS = (2, pytest.param(4, marks=pytest.mark.slow))
+
+Launched = Callable[[int], Mapping[str, Mapping[str, Tensor]]]
+"""Number of ranks -> what came out there, by strategy."""
 
 
 @pytest.fixture(scope="module")
@@ -23,16 +28,17 @@ def alone() -> dict[str, Result]:
 
 
 @pytest.fixture(scope="module")
-def together(tmp_path_factory: pytest.TempPathFactory) -> dict[tuple[int, str], dict[str, Tensor]]:
-    """What came out on each number of ranks under each strategy; all cases of one number in one launch."""
-    found = {}
-    for ranks in RANKS:
+def together(tmp_path_factory: pytest.TempPathFactory) -> Launched:
+    """What came out on a number of ranks under each strategy; all cases of one number in one launch."""
+
+    @cache
+    def launched(ranks: int) -> dict[str, dict[str, Tensor]]:
         folder = tmp_path_factory.mktemp(f"ranks{ranks}")
         done = torchrun(ranks, "tests.distributed.worker", str(folder))
         assert done.returncode == 0, done.stdout + done.stderr
-        for name in STRATEGIES:
-            found[ranks, name] = load_file(folder / f"{name}.safetensors")
-    return found
+        return {name: load_file(folder / f"{name}.safetensors") for name in STRATEGIES}
+
+    return launched
 
 
 @pytest.mark.parametrize("strategy", STRATEGIES)
@@ -43,12 +49,11 @@ def test_the_same_as_on_one_process(
     ranks: int,
     strategy: str,
     alone: dict[str, Result],
-    together: dict[tuple[int, str], dict[str, Tensor]],
+    together: Launched,
 ) -> None:
     expected = alone[case]
-    got = {
-        key.split("|", 1)[1]: value for key, value in together[ranks, strategy].items() if key.startswith(f"{case}|")
-    }
+    came_out = together(ranks)[strategy]
+    got = {key.split("|", 1)[1]: value for key, value in came_out.items() if key.startswith(f"{case}|")}
     assert got.keys() == expected.keys()
     assert expected
     for key, value in expected.items():

@@ -167,7 +167,7 @@ Lengths = list[tuple[int, int]]
 lengths = st.lists(st.tuples(st.integers(1, 3), st.integers(1, 4)), min_size=2, max_size=4)
 """Numbers of prompt and answer tokens of each row."""
 seeds = st.integers(0, 10_000)
-few = settings(max_examples=10)
+few = settings(max_examples=6)
 
 SOME: Lengths = [(2, 3), (1, 1), (3, 2)]
 
