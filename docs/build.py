@@ -44,6 +44,7 @@ HEADINGS: dict[Kind, str] = {
     "scorer": "Scorers of benchmark items",
     "edit": "Edits of weights",
     "decoding": "Decoding",
+    "attack": "Attacks",
 }
 
 SECTION = re.compile(r"(Aliases|Papers?|Checked|To copy|Reconstructed|Deviations)\b([^:.\n]{0,40})[:.](?=\s|$)\s*")

@@ -27,8 +27,12 @@ def test_no_two_entries_share(field: str) -> None:
 
 ROOT = Path(unlearnkit.__path__[0])
 TESTS = Path(__file__).parent
-MACHINERY = {"intervals", "porter", "questions", "suite"}
-"""Files beside metrics that are none: what several are made of."""
+MACHINERY = {
+    *("intervals", "porter", "questions", "suite"),
+    *("combined", "folders", "forced", "prompts"),
+    *("attack", "audit"),
+}
+"""Files beside methods that are none: what several are made of."""
 
 
 @every_entry
@@ -43,7 +47,7 @@ def test_an_entry_leads_to_something_of_its_kind(entry: Entry) -> None:
     "path",
     sorted(
         path
-        for folder in ("objectives", "metrics", "scorers", "procedures", "edits", "decoding")
+        for folder in ("objectives", "metrics", "scorers", "procedures", "edits", "decoding", "attacks")
         for path in (ROOT / folder).glob("*.py")
         if path.stem not in MACHINERY | {"__init__", "validators"}
     ),
@@ -61,7 +65,7 @@ CONTROLLED_ELSEWHERE = {
 
 @pytest.mark.parametrize(
     "module",
-    sorted({module_of(entry) for entry in CATALOG if entry.kind in ("metric", "procedure", "meta_evaluation")}),
+    sorted({module_of(entry) for entry in CATALOG if entry.kind in ("metric", "procedure", "meta_evaluation", "attack")}),
 )
 def test_every_metric_has_a_negative_control(module: str) -> None:
     """A test that it fires where something is known and is silent where nothing is, by that name."""

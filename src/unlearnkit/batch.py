@@ -290,6 +290,12 @@ def tokenize(
     return Row(id, role, {"input_ids": input_ids}, labels, group=id if group is None else group)
 
 
+def prompt_tokens(tokenizer: PreTrainedTokenizerBase, template: Template, prompt: str) -> Tensor:
+    """What a model is given to continue: the tokens before the answer, as in a row of `tokenize`, [T]."""
+    row = tokenize(tokenizer, prompt, "yes", id=prompt[:40], role="prompt", template=template, max_length=2**20)
+    return row.inputs["input_ids"][: int((row.labels != IGNORE).nonzero()[0])]
+
+
 def tokenize_text(
     tokenizer: PreTrainedTokenizerBase,
     text: str,

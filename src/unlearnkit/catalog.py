@@ -23,11 +23,12 @@ Kind = Literal[
     "scorer",
     "edit",
     "decoding",
+    "attack",
 ]
 """A loss to train on; what perturbs hidden states before it is computed; a way to the step's gradient or from it to new
 weights; what makes or chooses the rows that are trained on; what takes more than one pass, to unlearn or to measure; a
-number to report, or one about metrics; a judge of answers to benchmark items; a change of weights; or a model that
-unlearns while it decodes."""
+number to report, or one about metrics; a judge of answers to benchmark items; a change of weights; a model that unlearns
+while it decodes; or what looks for knowledge that was only hidden."""
 
 Confidence = Literal["code", "reimpl", "paper", "reconstructed"]
 """Written from the authors' code, from somebody else's, from the paper alone, or filled in where that is silent."""
@@ -140,6 +141,7 @@ SEMEVAL = Paper("Ramakrishna et al., SemEval-2025 Task 4", 2025, "2504.02883")
 CONCEPT_VECTORS = Paper(
     "Hong et al., Intrinsic Test of Unlearning Using Parametric Knowledge Traces", 2024, "2406.11614"
 )
+JOG = Paper("Hu et al., Jogging the Memory of Unlearned LLMs via Benign Relearning, ICLR 2025", 2024, "2406.13356")
 QUANTIZATION = Paper(
     "Zhang et al., Catastrophic Failure of LLM Unlearning via Quantization, ICLR 2025", 2025, "2410.16454"
 )
@@ -1413,8 +1415,18 @@ CATALOG: tuple[Entry, ...] = (
         "uld",
         "Unlearning from logit difference (ULD)",
         ULD,
-        "decoding.uld:LogitDifference",
+        "decoding.uld:uld",
         "code",
         "UCSB-NLP-Chang/ULD@858608c",
+    ),
+    # --- attacks --------------------------------------------------------------------------------------------------
+    entry(
+        "attack",
+        "benign_relearning",
+        "Benign relearning",
+        JOG,
+        "attacks.relearning:Relearning",
+        "code",
+        "laws only",
     ),
 )

@@ -17,7 +17,7 @@ from unlearnkit.answers import Answers, identity, name_of
 from unlearnkit.batch import Collate, Decode, Row, all_rows, check_tokenizer, check_vocabulary, collate_text
 from unlearnkit.errors import DataError, NeedError, RecordingError
 from unlearnkit.metrics.intervals import with_interval
-from unlearnkit.models.causal import as_model, evaluation_mode
+from unlearnkit.models.causal import as_model, evaluation_mode, unguarded
 from unlearnkit.models.peft import PeftModel
 from unlearnkit.observe import (
     HeadBudget,
@@ -45,6 +45,7 @@ from unlearnkit.protocols import (
     Sampling,
     Score,
     Seen,
+    TextGenerator,
     Texts,
     TokenNeed,
     Tokens,
@@ -220,6 +221,8 @@ def gather(
                 written = _generation_pass(models, need, pieces, tokenizer, strategy, placed, progress)
                 of_row = {name: one for part in strategy.gather(written) for name, one in part.items()}
                 texts = Continuations(*zip(*(of_row[row.id] for row in rows), strict=True))
+                if isinstance(models[need.of], TextGenerator):
+                    texts = evolve(texts, tokens=())  # text is all there is
                 if kept is not None and strategy.rank == 0:
                     kept.keep_continuations(need, rows, texts)
             assert texts is not None
@@ -404,6 +407,10 @@ def _generation_pass(
     assert not isinstance(model, Recording)
     decode = decoder(tokenizer)
     ends = end_tokens(tokenizer, model)
+    if isinstance(model, TextGenerator) and strategy.size > 1:
+        raise NeedError(
+            f"{type(model).__name__} writes in a way of its own, which several processes cannot do in step."
+        )
     written: dict[str, _Written] = {}
     for piece in pieces:
         texts = continuations(
@@ -416,7 +423,12 @@ def _generation_pass(
             done_together=lambda done: all(strategy.gather(done)),
         )
         written |= {
-            row.id: _Written(texts.texts[place], texts.references[place], texts.samples[place], texts.tokens[place])
+            row.id: _Written(
+                texts.texts[place],
+                texts.references[place],
+                texts.samples[place],
+                texts.tokens[place] if texts.tokens else (),
+            )
             for place, row in enumerate(piece)
             if row.role != GHOST
         }
@@ -440,7 +452,7 @@ def decoder(tokenizer: PreTrainedTokenizerBase) -> Decode:
 def end_tokens(tokenizer: PreTrainedTokenizerBase, model: Model) -> frozenset[int]:
     """The ids that end an answer: the tokenizer's, and those of the model's generation settings."""
     ids = {tokenizer.eos_token_id}
-    inner = getattr(model, "model", None)
+    inner = getattr(unguarded(model), "model", None)
     if isinstance(inner, PreTrainedModel) and inner.generation_config is not None:
         listed = inner.generation_config.eos_token_id
         ids |= set(listed) if isinstance(listed, list) else {listed}

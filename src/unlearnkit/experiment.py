@@ -27,15 +27,16 @@ from transformers import (
     get_constant_schedule_with_warmup,
 )
 
+from unlearnkit.attacks.attack import Secret
 from unlearnkit.batch import PlainTemplate, Row
 from unlearnkit.benchmarks.benchmark import Benchmark
 from unlearnkit.benchmarks.named import Listing
 from unlearnkit.benchmarks.tofu import tofu
-from unlearnkit.decoding.uld import LogitDifference
+from unlearnkit.decoding.combined import Combined
+from unlearnkit.decoding.uld import first_layers, uld
 from unlearnkit.errors import DataError, UnlearningWarning
 from unlearnkit.evaluate import Progress, evaluate
 from unlearnkit.gradient import Gradient, exact
-from unlearnkit.models.anatomy import anatomy
 from unlearnkit.objectives.cross_entropy import CrossEntropy
 from unlearnkit.objectives.npo import NPO
 from unlearnkit.objectives.retain_kl import RetainKL
@@ -50,7 +51,7 @@ from unlearnkit.recipes import RECIPES, Recipe, rmu_layer
 from unlearnkit.recording import Recording
 from unlearnkit.report import Report
 from unlearnkit.train import Step, unlearn
-from unlearnkit.worlds.fictitious import FictitiousWorld, Percent, build_world
+from unlearnkit.worlds.fictitious import FictitiousWorld, Percent, Question, build_world
 from unlearnkit.worlds.language import word_tokenizer
 from unlearnkit.worlds.tofu import tofu_of
 
@@ -228,6 +229,31 @@ def build_stage(settings: Settings, *, cache: Path, progress: Progress = _silent
     )
 
 
+def secrets_of(questions: Sequence[Question], values: Sequence[Question] = ()) -> tuple[Secret, ...]:
+    """Questions of the fictitious world as secrets: the fact is what gives one away.
+
+    Args:
+        questions: what was to be forgotten, or kept.
+        values: whose facts are the wrong ones of the same relation. Default: the same questions.
+    """
+    known: dict[str, dict[str, None]] = {}
+    for one in values or questions:
+        known.setdefault(one.relation, {})[one.fact] = None
+    return tuple(
+        Secret(
+            id=one.id,
+            question=one.question,
+            answer=one.answer,
+            keywords=(one.fact,),
+            wrong=tuple(value for value in sorted(known[one.relation]) if value != one.fact),
+            paraphrases=() if one.paraphrased_question == one.question else (one.paraphrased_question,),
+            subject=one.subject,
+            relation=one.relation,
+        )
+        for one in questions
+    )
+
+
 def settings_of(listing: Listing, seed: int = 0) -> Settings:
     """With which tiny models learn the fictitious world of a benchmark."""
     return Settings(seed=seed, epochs=listing.epochs, learning_rate=listing.learning_rate)
@@ -325,11 +351,7 @@ def run_recipe(
     progress: Progress = _silent,
 ) -> Result:
     """Unlearn a copy of the original by one method and measure it, on the way too at the steps of `look_at`."""
-    setup = Setup(
-        objective=recipe.objective(stage.original),
-        trains=None if recipe.trains is None else recipe.trains(stage.original),
-    )
-    budget = evolve(budget, learning_rate=budget.rate(recipe))
+    setup, budget = setup_of(stage, recipe, budget)
     return run_setup(stage, recipe.name, setup, budget, seed=seed, look_at=look_at, progress=progress)
 
 
@@ -344,45 +366,73 @@ def run_setup(
     progress: Progress = _silent,
 ) -> Result:
     """Unlearn a copy of the original as a setup says, at the budget's learning rate, and measure it like `run_recipe`."""
+    path: dict[int, Report] = {}
+    measuring = 0.0
+
+    def look(step: int, model: PreTrainedModel) -> None:
+        nonlocal measuring
+        progress(name, step, budget.steps)
+        if step in look_at and step < budget.steps:
+            start = time.perf_counter()
+            path[step] = measure(stage, model)
+            measuring += time.perf_counter() - start
+
+    start = time.perf_counter()
+    with _collected_warnings() as messages:
+        model = unlearned_by(stage, setup, budget, seed=seed, look=look)
+    seconds = time.perf_counter() - start - measuring
+    return Result(name, measure(stage, model), seconds, tuple(messages), path)
+
+
+def setup_of(stage: Stage, recipe: Recipe, budget: Budget) -> tuple[Setup, Budget]:
+    """What a recipe brings to a run, and the budget at its learning rate."""
+    setup = Setup(
+        objective=recipe.objective(stage.original),
+        trains=None if recipe.trains is None else recipe.trains(stage.original),
+    )
+    return setup, evolve(budget, learning_rate=budget.rate(recipe))
+
+
+def unlearned_by(
+    stage: Stage,
+    setup: Setup,
+    budget: Budget,
+    *,
+    seed: int = 0,
+    look: Callable[[int, PreTrainedModel], None] | None = None,
+) -> PreTrainedModel:
+    """A copy of the original, unlearned as a setup says; `look` is called with it after each step, counted from 1."""
     model = copy.deepcopy(stage.original)
     trained = [p for key, p in model.named_parameters() if setup.trains is None or key in setup.trains]
     optimizer = setup.optimizer(trained, budget.learning_rate)
     scheduler = get_constant_schedule_with_warmup(optimizer, budget.steps // 10)
     if setup.averaged:
         average_weights(optimizer)
-    path: dict[int, Report] = {}
-    measuring = 0.0
 
     def show(step: Step) -> None:
-        nonlocal measuring
-        progress(name, step.number + 1, budget.steps)
-        if step.number + 1 in look_at and step.number + 1 < budget.steps:
-            start = time.perf_counter()
-            path[step.number + 1] = measure(stage, model)
-            measuring += time.perf_counter() - start
+        if look is not None:
+            look(step.number + 1, model)
 
-    start = time.perf_counter()
-    with _collected_warnings() as messages:
-        unlearn(
-            model,
-            setup.objective,
-            {**stage.learn, **{role: tuple(rows) for role, rows in setup.data.items()}},
-            optimizer=optimizer,
-            scheduler=scheduler,
-            steps=budget.steps,
-            batch_size=budget.batch_size,
-            pairing=setup.pairing,
-            clip=1.0,
-            seed=seed,
-            models={"reference": stage.original, **setup.models},
-            gradient=setup.gradient,
-            adversary=setup.adversary,
-            on_step=show,
-        )
-    seconds = time.perf_counter() - start - measuring
+    unlearn(
+        model,
+        setup.objective,
+        {**stage.learn, **{role: tuple(rows) for role, rows in setup.data.items()}},
+        optimizer=optimizer,
+        scheduler=scheduler,
+        steps=budget.steps,
+        batch_size=budget.batch_size,
+        pairing=setup.pairing,
+        clip=1.0,
+        seed=seed,
+        models={"reference": stage.original, **setup.models},
+        gradient=setup.gradient,
+        adversary=setup.adversary,
+        on_step=show,
+    )
     if setup.averaged:
         take_average(optimizer)
-    return Result(name, measure(stage, model), seconds, tuple(messages), path)
+    model.eval()
+    return model
 
 
 @contextmanager
@@ -396,21 +446,26 @@ def _collected_warnings() -> Iterator[list[str]]:
 
 
 def run_uld(stage: Stage, budget: Budget, *, seed: int = 0, progress: Progress = _silent) -> Result:
-    """ULD: teach a small assistant the forget set and nothing else, and subtract its logits from the original's.
+    """ULD, see `uld_of`, measured. Text is scored and written by one head, ULD's scoring form."""
+    start = time.perf_counter()
+    model = uld_of(stage, budget, seed=seed, progress=progress)
+    seconds = time.perf_counter() - start
+    return Result("uld", measure(stage, model), seconds)
+
+
+def uld_of(stage: Stage, budget: Budget, *, seed: int = 0, progress: Progress = _silent) -> Combined:
+    """Teach a small assistant the forget set and nothing else, and subtract its logits from the original's.
 
     The assistant is the original cut off after its first block. It is new knowledge to it, so that it is trained four
-    times as long as a method unlearns, at twice the rate. Text is scored and written by one head, ULD's scoring form.
+    times as long as a method unlearns, at twice the rate.
     """
-    assistant = copy.deepcopy(stage.original)
-    del anatomy(assistant).blocks[1:]
-    assistant.config.num_hidden_layers = 1
+    assistant = first_layers(stage.original, 1)
     data = stage.learn
     steps = 4 * budget.steps
 
     def show(step: Step) -> None:
         progress("uld", step.number + 1, steps)
 
-    start = time.perf_counter()
     with _collected_warnings():  # that it knows nothing of the retain set is what it is for
         unlearn(
             assistant,
@@ -423,8 +478,7 @@ def run_uld(stage: Stage, budget: Budget, *, seed: int = 0, progress: Progress =
             seed=seed,
             on_step=show,
         )
-    seconds = time.perf_counter() - start
-    return Result("uld", measure(stage, LogitDifference(stage.original, assistant)), seconds)
+    return uld(stage.original, assistant.eval())
 
 
 def controls(stage: Stage) -> tuple[Result, Result]:

@@ -38,6 +38,7 @@ from unlearnkit.protocols import (
     Sampling,
     Seen,
     Site,
+    TextGenerator,
     TokenNeed,
     Tokens,
     asked_of_models,
@@ -468,24 +469,31 @@ def continuations(
         if isinstance(decoding, Sampling)
         else []
     )
+    new: Sequence[tuple[int, ...]] = [()] * len(prompts)
     with torch.no_grad():
-        new = generate(
-            model,
-            prompts,
-            decoding,
-            end_tokens=end_tokens,
-            seeds=seeds,
-            decode=decode,
-            through=through,
-            done_together=done_together,
-        )
-    texts = [cut_at_stop(decode(ids), decoding.stop).strip() for ids in new]
+        if isinstance(model, TextGenerator):
+            written = model.write(prompts, decoding, seeds=seeds)
+        else:
+            new = generate(
+                model,
+                prompts,
+                decoding,
+                end_tokens=end_tokens,
+                seeds=seeds,
+                decode=decode,
+                through=through,
+                done_together=done_together,
+            )
+            written = [decode(ids) for ids in new]
+    texts = [cut_at_stop(text, decoding.stop).strip() for text in written]
     samples = tuple(tuple(texts[first : first + each]) for first in range(0, len(texts), each))
     return Continuations(
         texts=tuple(own[0] for own in samples),
         references=tuple(decode(row.labels[row.labels != IGNORE].tolist()).strip() for row in rows),
         samples=samples,
-        tokens=tuple(tuple(new[first : first + each]) for first in range(0, len(new), each)),
+        tokens=()
+        if isinstance(model, TextGenerator)
+        else tuple(tuple(new[first : first + each]) for first in range(0, len(new), each)),
     )
 
 

@@ -551,6 +551,31 @@ class Model(Protocol):
 Example = TypeVar("Example", covariant=True)
 
 
+@runtime_checkable
+class TextGenerator(Protocol):
+    """A model that writes in a way of its own: a search, a filter on what was written, several agents.
+
+    `evaluate` and attacks ask it for text in place of running `generate`; numbers of tokens are asked of it as a `Model`.
+    """
+
+    def write(self, prompts: Sequence[Tensor], decoding: Decoding, /, *, seeds: Sequence[int] = ()) -> Sequence[str]:
+        """One continuation of each prompt, without the prompt.
+
+        Args:
+            prompts: token ids of each prompt, [T] each, not padded.
+            decoding: how to choose tokens, and when to stop; of `Sampling`, one continuation of each prompt given.
+            seeds: of each prompt's draws; default: their places, from `decoding.seed` on.
+        """
+
+
+@runtime_checkable
+class Guarded(Protocol):
+    """A model behind something that acts at inference: who holds the weights holds the model without it."""
+
+    @property
+    def unguarded(self) -> Model: ...
+
+
 class Dataset(Protocol[Example]):
     """Anything with a length and an index; a list will do."""
 

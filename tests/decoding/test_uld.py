@@ -11,7 +11,7 @@ import torch
 from hypothesis import given, strategies as st
 from torch import Tensor
 
-from unlearnkit.decoding.uld import LogitDifference, logit_difference
+from unlearnkit.decoding.uld import logit_difference, uld
 from unlearnkit.errors import NeedError, VocabularyError
 from unlearnkit.models.causal import CausalLM
 from unlearnkit.models.generate import generate
@@ -151,7 +151,7 @@ def inputs_of(ids: Tensor) -> dict[str, Tensor]:
 
 def test_the_head_combines_both_models_logits() -> None:
     base, assistant = pair()
-    model: Model = LogitDifference(base, assistant, weight=-0.7, top_logit_filter=0.2)
+    model: Model = uld(base, assistant, weight=-0.7, top_logit_filter=0.2)
     inputs = inputs_of(torch.tensor([[5, 6, 7], [8, 9, 0]]))
     final, _ = model.hidden(inputs)
     assert final.shape == (2, 3, 64 + 32)
@@ -165,7 +165,7 @@ def test_the_head_combines_both_models_logits() -> None:
 
 def test_it_writes_what_it_scores() -> None:
     base, assistant = pair()
-    model = LogitDifference(base, assistant, weight=-1.5, top_logit_filter=0.1, masked="minus_infinity")
+    model = uld(base, assistant, weight=-1.5, top_logit_filter=0.1, masked="minus_infinity")
     prompts = [torch.tensor([3, 14, 15]), torch.tensor([9])]
     written = generate(model, prompts, Greedy(8), end_tokens=frozenset())
     for prompt, new in zip(prompts, written, strict=True):
@@ -178,7 +178,7 @@ def test_it_writes_what_it_scores() -> None:
 
 def test_sites_are_the_base_models() -> None:
     base, assistant = pair()
-    model = LogitDifference(base, assistant)
+    model = uld(base, assistant)
     inputs = inputs_of(torch.tensor([[5, 6, 7]]))
     site, delta = resid_post(2), torch.ones(64, dtype=torch.float64)
     capture = frozenset({site, Site("final_hidden")})
@@ -189,7 +189,7 @@ def test_sites_are_the_base_models() -> None:
 
 def test_models_of_transformers_are_wrapped_and_their_parameters_belong_to_it() -> None:
     base, assistant = tiny_model("gpt2"), tiny_model("llama")
-    model = LogitDifference(base, assistant)
+    model = uld(base, assistant)
     assert set(model.parameters()) == {*base.parameters(), *assistant.parameters()}
     assert not model.training
     assert all(module.training for module in model.train().modules())
@@ -197,11 +197,13 @@ def test_models_of_transformers_are_wrapped_and_their_parameters_belong_to_it() 
 
 def test_what_cannot_be_combined_is_refused() -> None:
     base, assistant = pair()
-    with pytest.raises(VocabularyError, match=r"base model has a vocabulary of 64, the assistant one of 48\. Logits"):
-        LogitDifference(base, pair(vocabulary=48)[1])
+    with pytest.raises(
+        VocabularyError, match=r"base model has a vocabulary of 64, the assistant model one of 48\. Logits"
+    ):
+        uld(base, pair(vocabulary=48)[1])
     with pytest.raises(ValueError, match="weight is nan; it has to be a finite number"):
-        LogitDifference(base, assistant, weight=math.nan)
+        uld(base, assistant, weight=math.nan)
     with pytest.raises(ValueError, match=r"top_logit_filter is 1\.5; it has to lie between 0 and 1"):
-        LogitDifference(base, assistant, top_logit_filter=1.5)
+        uld(base, assistant, top_logit_filter=1.5)
     with pytest.raises(NeedError, match=r"head\(\) was called before hidden\(\)"):
-        LogitDifference(base, assistant).head(torch.zeros(2, 96))
+        uld(base, assistant).head(torch.zeros(2, 96))

@@ -182,9 +182,7 @@ def test_the_gradient_does_not_depend_on_the_cut() -> None:
 def test_what_a_teacher_cannot_do_is_refused() -> None:
     teacher = Prefixed(Toy(), [1])
     batch = collate_text(ROWS)
-    with pytest.raises(NeedError, match="neither generates"):
-        teacher.hidden(batch.inputs, cache=object())
-    with pytest.raises(NeedError, match="neither generates"):
+    with pytest.raises(NeedError, match="has to say where"):
         teacher.hidden(batch.inputs, add={resid_post(0): torch.zeros(())})
     with pytest.raises(NeedError, match="packed rows"):
         teacher.hidden(collate_packed(ROWS).inputs)

@@ -10,7 +10,19 @@ filter theta > 0 the assistant acts on likely tokens only, those of
 and its logit counts as 0 for all others. So a constant added to the assistant's logits changes nothing when theta = 0,
 but does change the scores when theta > 0.
 
-This file is the combination. The assistant is any model of the same vocabulary, trained beforehand.
+The assistant is any model of the same vocabulary. The paper's is the first K blocks of the base model (8 of 32) with
+its embedding, final norm and head, of which LoRA adapters of rank 16 and alpha 32 are trained on everything but the head
+(or all of it, here by default), with the base model gone:
+
+    assistant = first_layers(base, 8)
+    trained = add_lora(assistant, rank=16, alpha=32.0, dropout=0.05)
+    objective = CrossEntropy("forget") + 5.0 * UniformKL("retain")
+    unlearn(assistant, objective, {"forget": learned, "retain": left_alone},
+            optimizer=AdamW(trained, lr=1e-3), ...)
+    model = uld(base, assistant)
+
+"forget" is the forget set with up to two paraphrases of each row, "retain" as many retain rows (at most 400), and up to
+two rows of each forgotten question with a wrong answer: the assistant is to know the right ones only.
 
 Paper: Ji, Liu, Zhang, Liu, Kompella, Liu, Chang. Reversing the Forget-Retain Objectives: An Efficient LLM Unlearning
 Framework from Logit Difference. NeurIPS 2024, arXiv:2406.08607.
@@ -23,24 +35,26 @@ Deviations:
     2. For theta * V < 1 the released threshold is the smallest log-prob (index -1), and every token is in K,
        which is `top_logit_filter=0`. Here k is at least 1: K holds the tokens within a factor theta of the most likely
        one.
-    3. For theta = 0 released greedy decoding adds log-softmaxed logits, scoring raw ones, which differ by a constant
+    3. The released KL from uniform averages over all positions of a batch, prompts and padding included; here over the
+       tokens of text (`UniformKL`), so that it does not depend on how rows are batched.
+    4. For theta = 0 released greedy decoding adds log-softmaxed logits, scoring raw ones, which differ by a constant
        per position. Here both add raw logits.
 """
 
 from __future__ import annotations
 
+import copy
 import math
-from collections.abc import Mapping
-from types import MappingProxyType
-from typing import Literal, NamedTuple
+from typing import Literal
 
 import torch
-from torch import Tensor, nn
+from attrs import Attribute, field, frozen
+from torch import Tensor
 from transformers import PreTrainedModel
 
-from unlearnkit.errors import NeedError, VocabularyError
-from unlearnkit.models.causal import as_model
-from unlearnkit.protocols import Hidden, Model, Site
+from unlearnkit.decoding.combined import Combined
+from unlearnkit.models.anatomy import anatomy
+from unlearnkit.protocols import Model
 
 
 def logit_difference(
@@ -73,89 +87,76 @@ def logit_difference(
     return torch.where(kept, combined, otherwise)
 
 
-class _Caches(NamedTuple):
-    base: object
-    assistant: object
+def _finite(_: object, __: Attribute[float], weight: float) -> None:
+    if not math.isfinite(weight):
+        raise ValueError(f"weight is {weight}; it has to be a finite number.")
 
 
-class LogitDifference(nn.Module):
-    """Two models of one vocabulary whose logits are combined by `logit_difference`; itself a `Model`.
+def _share(_: object, __: Attribute[float], share: float) -> None:
+    if not 0 <= share <= 1:
+        raise ValueError(f"top_logit_filter is {share}; it has to lie between 0 and 1.")
+
+
+@frozen
+class SubtractAssistant:
+    """`logit_difference` with these settings: the rule of ULD, for base model and assistant.
+
+    Attributes:
+        weight: w, what the assistant's logits are multiplied by; negative to unlearn.
+        top_logit_filter: theta, in [0, 1].
+        masked: "base_logit" scores text, "minus_infinity" writes it.
+    """
+
+    weight: float = field(default=-0.8, validator=_finite)
+    top_logit_filter: float = field(default=0.01, validator=_share)
+    masked: Literal["base_logit", "minus_infinity"] = "base_logit"
+
+    def __call__(self, *logits: Tensor) -> Tensor:
+        base, assistant = logits
+        return logit_difference(
+            base, assistant, weight=self.weight, top_logit_filter=self.top_logit_filter, masked=self.masked
+        )
+
+
+def uld(
+    base: Model | PreTrainedModel,
+    assistant: Model | PreTrainedModel,
+    *,
+    weight: float = -0.8,
+    top_logit_filter: float = 0.01,
+    masked: Literal["base_logit", "minus_infinity"] = "base_logit",
+) -> Combined:
+    """Two models of one vocabulary whose logits are combined by `logit_difference`; by default with the weight and
+    filter that were released for TOFU.
 
     There is one head for scoring and for generation, so `masked` says which is meant. The default is the scoring form:
     a token outside of K keeps its base logit, and can outrank every token in K. For generation it is ruled out; text
     that contains such a token then has the probability 0:
 
-        scores = LogitDifference(base, assistant)
-        writes = LogitDifference(base, assistant, masked="minus_infinity")
+        scores = uld(base, assistant)
+        writes = uld(base, assistant, masked="minus_infinity")
 
-    Final hidden states are those of both models side by side, [B, T, H_base + H_assistant]. Sites are the base model's:
-    they are captured from it, and what is added is added to it alone.
+    Raises:
+        VocabularyError: the models' vocabularies differ.
+        ValueError: a weight that is not finite, or a filter outside [0, 1].
     """
+    rule = SubtractAssistant(weight, top_logit_filter, masked)
+    return Combined({"base": base, "assistant": assistant}, rule)
 
-    def __init__(
-        self,
-        base: Model | PreTrainedModel,
-        assistant: Model | PreTrainedModel,
-        *,
-        weight: float = -0.8,
-        top_logit_filter: float = 0.01,
-        masked: Literal["base_logit", "minus_infinity"] = "base_logit",
-    ) -> None:
-        """Combine two models, by default with the weight and filter that were released for TOFU.
 
-        Raises:
-            VocabularyError: the models' vocabularies differ.
-            ValueError: a weight that is not finite, or a filter outside [0, 1].
-        """
-        super().__init__()
-        self.base: Model = as_model(base)
-        self.assistant: Model = as_model(assistant)
-        if self.base.vocabulary != self.assistant.vocabulary:
-            raise VocabularyError(
-                f"the base model has a vocabulary of {self.base.vocabulary}, the assistant one of "
-                f"{self.assistant.vocabulary}. Logits are combined token by token: use an assistant with the base "
-                "model's tokenizer and number of embeddings."
-            )
-        if not math.isfinite(weight):
-            raise ValueError(f"weight is {weight}; it has to be a finite number.")
-        if not 0 <= top_logit_filter <= 1:
-            raise ValueError(f"top_logit_filter is {top_logit_filter}; it has to lie between 0 and 1.")
-        self.weight = weight
-        self.top_logit_filter = top_logit_filter
-        self.masked: Literal["base_logit", "minus_infinity"] = masked
-        self.training = any(module.training for module in self.children())
-        self._base_size: int | None = None
+def first_layers(model: PreTrainedModel, layers: int) -> PreTrainedModel:
+    """A copy of a model with its first `layers` blocks only; embedding, final norm and head are copied too.
 
-    @property
-    def vocabulary(self) -> int:
-        return self.base.vocabulary
-
-    def hidden(
-        self,
-        inputs: Mapping[str, Tensor],
-        /,
-        *,
-        capture: frozenset[Site] = frozenset(),
-        add: Mapping[Site, Tensor] = MappingProxyType({}),
-        cache: object | None = None,
-    ) -> Hidden:
-        caches = _Caches(None, None) if cache is None else cache
-        assert isinstance(caches, _Caches)
-        base = self.base.hidden(inputs, capture=capture, add=add, cache=caches.base)
-        assistant = self.assistant.hidden(inputs, cache=caches.assistant)
-        self._base_size = base.final.shape[-1]
-        return Hidden(torch.cat([base.final, assistant.final], dim=-1), base.sites)
-
-    def head(self, hidden: Tensor, /) -> Tensor:
-        if self._base_size is None:
-            raise NeedError("head() was called before hidden(), so it is not known where the base model's states end.")
-        return logit_difference(
-            self.base.head(hidden[..., : self._base_size]),
-            self.assistant.head(hidden[..., self._base_size :]),
-            weight=self.weight,
-            top_logit_filter=self.top_logit_filter,
-            masked=self.masked,
-        )
-
-    def new_cache(self) -> _Caches:
-        return _Caches(self.base.new_cache(), self.assistant.new_cache())
+    Raises:
+        ValueError: fewer than one layer, or more than there are.
+    """
+    depth = len(anatomy(model).blocks)
+    if not 1 <= layers <= depth:
+        raise ValueError(f"layers is {layers}; the assistant has 1 to {depth} of the model's blocks.")
+    assistant = copy.deepcopy(model)
+    del anatomy(assistant).blocks[layers:]
+    assistant.config.num_hidden_layers = layers
+    for name in ("layer_types", "max_window_layers"):  # some configurations say it for each layer
+        if isinstance(kinds := getattr(assistant.config, name, None), list):
+            setattr(assistant.config, name, kinds[:layers])
+    return assistant

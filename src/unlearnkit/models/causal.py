@@ -21,7 +21,7 @@ from transformers import DynamicCache, PreTrainedModel
 
 from unlearnkit.errors import AnatomyError, GradientError, NeedError
 from unlearnkit.models.anatomy import TESTED, Anatomy, anatomy
-from unlearnkit.protocols import Hidden, Model, Site
+from unlearnkit.protocols import Guarded, Hidden, Model, Site
 
 if TYPE_CHECKING:
     from unlearnkit.models.peft import PeftModel
@@ -152,6 +152,13 @@ def as_model(model: Model | PreTrainedModel | PeftModel) -> Model:
             f"{type(model).__name__} is neither a transformers model nor a Model (vocabulary, hidden, head, new_cache). "
             "Load it with load_model(), or wrap it in a class that has these."
         )
+    return model
+
+
+def unguarded(model: Model) -> Model:
+    """The model whose weights somebody who holds them has: without whatever acts at inference around it."""
+    while isinstance(model, Guarded):
+        model = model.unguarded
     return model
 
 

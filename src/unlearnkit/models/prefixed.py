@@ -1,4 +1,4 @@
-"""A model that reads the same words before everything it is given: an instructed teacher."""
+"""A model that reads the same words before everything it is given: an instructed teacher, a prompted guardrail."""
 
 from __future__ import annotations
 
@@ -6,17 +6,26 @@ from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 
 import torch
+from attrs import define
 from torch import Tensor, nn
 
 from unlearnkit.errors import AnatomyError, NeedError
 from unlearnkit.protocols import Hidden, Model, Site
 
 
+@define(eq=False)
+class _Cache:
+    """The inner model's cache; `places`: where in each row the prefix went in, once it has."""
+
+    inner: object
+    places: Tensor | None = None
+
+
 class Prefixed(nn.Module):
     """A model that reads a prefix before every row; itself a `Model`, with the positions of the rows alone.
 
-    Its weights are those of the model inside. It is a teacher: it cannot generate, and nothing is added to its hidden
-    states. Rows of one batch lie one below the other, padded on the right; packed rows are refused.
+    Its weights are those of the model inside, which is what somebody who holds them has (`unguarded`). What is added to
+    hidden states is added at the rows' own positions. Packed rows are refused.
     """
 
     def __init__(self, model: Model, prefix: Sequence[int], *, after: int = 0) -> None:
@@ -33,7 +42,7 @@ class Prefixed(nn.Module):
         super().__init__()
         if not isinstance(model, nn.Module) or not isinstance(model, Model):
             raise AnatomyError(
-                f"{type(model).__name__} is no Model with weights of its own, which a prefixed teacher has to be. "
+                f"{type(model).__name__} is no Model with weights of its own, which a prefixed model has to be. "
                 "Wrap a model of transformers in CausalLM; for a trained adapter load the model under it once more."
             )
         if after < 0:
@@ -47,6 +56,11 @@ class Prefixed(nn.Module):
     def vocabulary(self) -> int:
         return self.model.vocabulary
 
+    @property
+    def unguarded(self) -> Model:
+        """The model without the prefix."""
+        return self.model
+
     def hidden(
         self,
         inputs: Mapping[str, Tensor],
@@ -59,42 +73,69 @@ class Prefixed(nn.Module):
         """Run the body on prefix and rows, and leave the prefix's hidden states out.
 
         Raises:
-            NeedError: packed rows, a cache, or something to be added.
+            NeedError: packed rows, or something to be added that does not say to which row.
         """
-        if cache is not None or add:
-            raise NeedError(
-                "a prefixed model is a teacher: it neither generates nor takes what is added to its states."
-            )
+        assert cache is None or isinstance(cache, _Cache)
+        inner = None if cache is None else cache.inner
+        if cache is not None and cache.places is not None:
+            longer = {"input_ids": inputs["input_ids"], **self._masks(inputs, cache.places)}
+            longer["position_ids"] = inputs["position_ids"] + len(self.prefix)
+            return self.model.hidden(longer, capture=capture, add=add, cache=inner)
         ids = inputs["input_ids"]
-        longer = {"input_ids": self._insert(ids, ids.new_tensor(self.prefix))}
+        mask = inputs.get("attention_mask")
+        # Padding on the left, if there is any, stays in front.
+        padding = ids.new_zeros(len(ids)) if mask is None else (mask.cumsum(1) == 0).sum(1)
+        places = padding + self.after
+        longer = {"input_ids": _inserted(ids, ids.new_tensor(self.prefix), places), **self._masks(inputs, places)}
         if (positions := inputs.get("position_ids")) is not None:
             if bool((positions.diff() < 0).any()):
                 raise NeedError(
                     "a prefixed model was given packed rows, of which only the first would see the prefix. "
                     "Pass collate=collate_text."
                 )
-            size = longer["input_ids"].shape
-            longer["position_ids"] = torch.arange(size[1]).to(positions).expand(size)
-        if (mask := inputs.get("attention_mask")) is not None:
-            longer["attention_mask"] = self._insert(mask, mask.new_ones(len(self.prefix)))
-        found = self.model.hidden(longer, capture=capture)
-        return Hidden(self._without(found.final), {site: self._without(state) for site, state in found.sites.items()})
+            width = longer["input_ids"].shape[1]
+            longer["position_ids"] = (torch.arange(width).to(positions) - padding[:, None]).clamp(min=0)
+        if any(delta.dim() != 3 for delta in add.values()):
+            raise NeedError("what is added behind a prefix has to say where: [B, T, H], the rows' own positions.")
+        # After the last token before the prefix it is the prefix's last state that predicts the next token.
+        starts = padding + max(0, self.after - 1)
+        added = {site: _inserted(delta, delta.new_zeros(len(self.prefix), 1), starts) for site, delta in add.items()}
+        found = self.model.hidden(longer, capture=capture, add=added, cache=inner)
+        if cache is not None:
+            cache.places = places
+        size = len(self.prefix)
+        return Hidden(
+            _without(found.final, size, starts),
+            {site: _without(state, size, starts) for site, state in found.sites.items()},
+        )
 
     def head(self, hidden: Tensor, /) -> Tensor:
         return self.model.head(hidden)
 
-    def new_cache(self) -> object:
-        return self.model.new_cache()
+    def new_cache(self) -> _Cache:
+        return _Cache(self.model.new_cache())
 
-    def _insert(self, tokens: Tensor, prefix: Tensor) -> Tensor:
-        """[B, T], [P] -> [B, P + T]."""
-        inserted = prefix.expand(len(tokens), len(prefix))
-        return torch.cat([tokens[:, : self.after], inserted, tokens[:, self.after :]], 1)
+    def _masks(self, inputs: Mapping[str, Tensor], places: Tensor) -> dict[str, Tensor]:
+        mask = inputs.get("attention_mask")
+        return {} if mask is None else {"attention_mask": _inserted(mask, mask.new_ones(len(self.prefix)), places)}
 
-    def _without(self, states: Tensor) -> Tensor:
-        """[B, P + T, ·] -> [B, T, ·]: at each position of the row what predicts its next token.
 
-        After the last token before the prefix, that is the prefix's last.
-        """
-        start = max(0, self.after - 1)
-        return torch.cat([states[:, :start], states[:, start + len(self.prefix) :]], 1)
+def _inserted(rows: Tensor, piece: Tensor, places: Tensor) -> Tensor:
+    """Put a piece [P] (or [P, 1], spread over H) into each row [B, T] ([B, T, H]) at its place [B]: [B, P + T, …]."""
+    size, width = len(piece), rows.shape[1]
+    after = torch.arange(width, device=rows.device)[None] >= places[:, None]
+    where = torch.arange(width, device=rows.device)[None] + size * after
+    spread = piece if rows.dim() == 2 else piece.expand(size, rows.shape[-1])
+    longer = rows.new_zeros(len(rows), size + width, *rows.shape[2:])
+    line = torch.arange(len(rows), device=rows.device)[:, None]
+    longer = longer.index_put((line, where), rows)
+    within = places[:, None] + torch.arange(size, device=rows.device)[None]
+    return longer.index_put((line, within), spread.to(rows)[None].expand(len(rows), *spread.shape))
+
+
+def _without(states: Tensor, size: int, starts: Tensor) -> Tensor:
+    """[B, P + T, ·] -> [B, T, ·], the P states from each row's start on left out."""
+    width = states.shape[1] - size
+    places = torch.arange(width, device=states.device)[None]
+    kept = places + size * (places >= starts[:, None])
+    return states.gather(1, kept[:, :, None].expand(-1, -1, states.shape[-1]))

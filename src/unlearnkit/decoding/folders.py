@@ -1,0 +1,192 @@
+"""Decode-time methods on disk: a folder with each model in its own, what was set, and what was learned.
+
+    guard.json           the kind, and its settings
+    guard.safetensors    what it learned beside its models (a detector), if anything
+    base/, assistant/ …  its models, readable by plain transformers; a guarded model inside is such a folder again
+
+What only the caller has (a judge, a sentence encoder, a chat model) is not written and has to be given again on loading.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable, Mapping
+from inspect import signature
+from pathlib import Path
+from typing import Protocol, TypeAlias, runtime_checkable
+
+from attrs import frozen
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+from transformers import PreTrainedTokenizerBase
+
+from unlearnkit.checkpoint import check_output, check_safetensors, load_model, save_model
+from unlearnkit.decoding.combined import Combined, Rule
+from unlearnkit.decoding.uld import SubtractAssistant
+from unlearnkit.errors import CheckpointError
+from unlearnkit.models.causal import CausalLM
+from unlearnkit.models.prefixed import Prefixed
+from unlearnkit.protocols import Model
+
+Setting: TypeAlias = "bool | int | float | str | list[Setting] | dict[str, Setting] | None"
+
+GUARD = "guard.json"
+TENSORS = "guard.safetensors"
+
+
+@runtime_checkable
+class Storable(Protocol):
+    """A decode-time method that says what it is made of."""
+
+    @property
+    def parts(self) -> Mapping[str, Model]:
+        """Its models, by the name of their folder."""
+
+    @property
+    def settings(self) -> Mapping[str, Setting]:
+        """What was set, as JSON."""
+
+    @property
+    def tensors(self) -> Mapping[str, Tensor]:
+        """What it learned beside its models."""
+
+
+@frozen(kw_only=True, eq=False)
+class Stored:
+    """What was read back of one.
+
+    Attributes:
+        parts, settings, tensors: see `Storable`.
+        tokenizer: of its models.
+        given: what the caller gave again.
+        folder: where it was read.
+    """
+
+    parts: Mapping[str, Model]
+    settings: Mapping[str, Setting]
+    tensors: Mapping[str, Tensor]
+    tokenizer: PreTrainedTokenizerBase
+    given: Mapping[str, object]
+    folder: Path
+
+    def needed(self, name: str) -> object:
+        """What the caller has to give again.
+
+        Raises:
+            CheckpointError: it was not given.
+        """
+        if name not in self.given:
+            raise CheckpointError(f"{self.folder} needs its {name} given again: load_guarded(folder, {name}=...).")
+        return self.given[name]
+
+
+RULES: Mapping[str, Callable[..., Rule]] = {"SubtractAssistant": SubtractAssistant}
+"""How logits are combined, by class."""
+
+
+def _combined(stored: Stored) -> Model:
+    settings = dict(stored.settings)
+    rule = RULES[str(settings.pop("rule"))](**settings)
+    return Combined(stored.parts, rule)
+
+
+def _prefixed(stored: Stored) -> Model:
+    prefix, after = stored.settings["prefix"], stored.settings["after"]
+    assert isinstance(prefix, list)
+    assert isinstance(after, int)
+    return Prefixed(stored.parts["model"], [int(str(token)) for token in prefix], after=after)
+
+
+KINDS: Mapping[str, Callable[[Stored], Model]] = {"Combined": _combined, "Prefixed": _prefixed}
+"""How each kind is made of what was stored."""
+
+
+def described(model: Model) -> tuple[Mapping[str, Model], dict[str, Setting], Mapping[str, Tensor]]:
+    """Parts, settings and tensors of a decode-time method.
+
+    Raises:
+        CheckpointError: it does not say, or is of no kind that can be read back.
+    """
+    if isinstance(model, Combined):
+        rule = type(model.rule)
+        numbers = {name: getattr(model.rule, name) for name in signature(rule).parameters}
+        return model.models, {"rule": rule.__name__, **numbers}, {}
+    if isinstance(model, Prefixed):
+        return {"model": model.model}, {"prefix": list(model.prefix), "after": model.after}, {}
+    if not isinstance(model, Storable) or type(model).__name__ not in KINDS:
+        raise CheckpointError(
+            f"{type(model).__name__} is not among the decode-time methods that are written as folders: {sorted(KINDS)}. "
+            "Save the models inside it with save_model()."
+        )
+    return model.parts, dict(model.settings), model.tensors
+
+
+def save_guarded(folder: Path, model: Model, tokenizer: PreTrainedTokenizerBase) -> None:
+    """Write a decode-time method; the folder appears complete or not at all.
+
+    Raises:
+        CheckpointError: the folder is not empty, or the method cannot be written.
+    """
+    check_output(folder)
+    parts, settings, tensors = described(model)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    partial = folder.with_name(folder.name + ".partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir()
+    try:
+        for name, part in parts.items():
+            if isinstance(part, CausalLM):
+                save_model(partial / name, part, tokenizer)
+            else:
+                save_guarded(partial / name, part, tokenizer)
+        if tensors:
+            save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, partial / TENSORS)
+        content = {"kind": type(model).__name__, "parts": sorted(parts), "settings": settings}
+        (partial / GUARD).write_text(json.dumps(content, indent=1), encoding="utf-8")
+        if folder.exists():
+            folder.rmdir()
+        partial.replace(folder)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+
+
+def load_guarded(folder: Path, **given: object) -> tuple[Model, PreTrainedTokenizerBase]:
+    """A decode-time method and its tokenizer, as they were saved; a plain model's folder gives the model.
+
+    Args:
+        folder: written by `save_guarded`.
+        given: what only the caller has, by the name of the argument it was given as.
+
+    Raises:
+        CheckpointError: no such folder, one that is damaged, or something that has to be given again.
+    """
+    if not (folder / GUARD).is_file():
+        plain, tokenizer = load_model(folder)
+        return CausalLM(plain.eval()), tokenizer
+    try:
+        content = json.loads((folder / GUARD).read_text(encoding="utf-8"))
+        kind, names, settings = content["kind"], content["parts"], content["settings"]
+    except (ValueError, KeyError) as broken:
+        raise CheckpointError(f"{folder / GUARD} is damaged ({broken!r}). Save the method again.") from broken
+    if kind not in KINDS:
+        raise CheckpointError(f"{folder / GUARD} is of the kind {kind!r}; known are {sorted(KINDS)}.")
+    loaded = {name: load_guarded(folder / name, **given) for name in names}
+    tensors: dict[str, Tensor] = {}
+    if (folder / TENSORS).is_file():
+        check_safetensors(folder / TENSORS)
+        tensors = load_file(folder / TENSORS)
+    tokenizer = next(iter(loaded.values()))[1]
+    made = KINDS[kind](
+        Stored(
+            parts={name: model for name, (model, _) in loaded.items()},
+            settings=settings,
+            tensors=tensors,
+            tokenizer=tokenizer,
+            given=given,
+            folder=folder,
+        )
+    )
+    if isinstance(made, nn.Module):
+        made.eval()
+    return made, tokenizer

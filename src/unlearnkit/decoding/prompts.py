@@ -1,0 +1,64 @@
+"""Where a row's prompt ends, and what it asks: read off the tokens, which are all a model is given."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from attrs import frozen
+from torch import Tensor
+from transformers import PreTrainedTokenizerBase
+
+from unlearnkit.batch import Template, prompt_tokens
+
+
+@frozen(eq=False)
+class PromptReader:
+    """Finds the prompt in a row of tokens by what a template writes around it.
+
+    Attributes:
+        tokenizer: of the rows.
+        before: the tokens that end a prompt: what the template writes right before the answer.
+        opening: the text that the template writes before the question.
+        closing: the text that it writes between question and answer.
+    """
+
+    tokenizer: PreTrainedTokenizerBase
+    before: tuple[int, ...]
+    opening: str
+    closing: str
+
+    @classmethod
+    def of(cls, tokenizer: PreTrainedTokenizerBase, template: Template) -> PromptReader:
+        """Learn a template's marks from two prompts written with it."""
+        first, second = (prompt_tokens(tokenizer, template, question).tolist() for question in ("one", "two three"))
+        common = 0
+        while common < min(len(first), len(second)) and first[-1 - common] == second[-1 - common]:
+            common += 1
+        opening, closing = template("\0", "x")[0].split("\0")
+        return cls(tokenizer, tuple(first[len(first) - common :]), opening, closing)
+
+    def length(self, ids: Sequence[int]) -> int:
+        """How many tokens of a row belong to its prompt: up to the last place where a prompt ends; else all of them."""
+        size = len(self.before)
+        for end in range(len(ids), size - 1, -1):
+            if size and tuple(ids[end - size : end]) == self.before:
+                return end
+        return len(ids)
+
+    def question(self, ids: Sequence[int]) -> str:
+        """What a row asks, without the template's own words and special tokens."""
+        text = self.tokenizer.decode(list(ids[: self.length(ids)]), skip_special_tokens=True)
+        assert isinstance(text, str)
+        plain = [
+            self.tokenizer.decode(self.tokenizer(part, add_special_tokens=False)["input_ids"], skip_special_tokens=True)
+            for part in (self.opening, self.closing)
+        ]
+        opening, closing = (str(part).strip() for part in plain)
+        return text.strip().removeprefix(opening).strip().removesuffix(closing).strip()
+
+
+def prompts_of(rows: Tensor, mask: Tensor | None) -> list[list[int]]:
+    """The real tokens of each row of a batch [B, T], padding on either side left out."""
+    if mask is None:
+        return [list(map(int, row)) for row in rows]
+    return [list(map(int, row[: len(keep)][keep.bool()])) for row, keep in zip(rows, mask, strict=True)]
