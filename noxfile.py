@@ -53,12 +53,13 @@ def lint(session: nox.Session) -> None:
 
 @nox.session
 def benchmark(session: nox.Session) -> None:
-    """Every method by every metric on the fictitious world, then a few by four other benchmarks' protocols: tables,
-    pictures and every score in results/quality."""
+    """Every method by every metric on the fictitious world, then a few by four other benchmarks' protocols and under
+    attack: tables, pictures and every score in results."""
     install(session, "-e", ".[plot]")
     session.run("python", "benchmarks/quality.py", *session.posargs)
     if not session.posargs:
         session.run("python", "benchmarks/protocols.py")
+        session.run("python", "benchmarks/audit.py")
 
 
 @nox.session
@@ -66,6 +67,13 @@ def real_data(session: nox.Session) -> None:
     """From published files to reports: `-- --model model.gguf --data folder-of-benchmarks`."""
     install(session, "-e", ".[gguf,hub-data]")
     session.run("python", "benchmarks/real_data.py", *session.posargs)
+
+
+@nox.session
+def real_audit(session: nox.Session) -> None:
+    """A 135M chat model that unlearned TOFU questions, under attack: `-- --model model.gguf --tofu folder`."""
+    install(session, "-e", ".[gguf]")
+    session.run("python", "benchmarks/real_audit.py", *session.posargs)
 
 
 @nox.session

@@ -40,9 +40,10 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from unlearnkit.batch import PlainTemplate, Row, as_role
 from unlearnkit.benchmarks.tofu import tofu
 from unlearnkit.data.files import read_rows
-from unlearnkit.evaluate import decoder, evaluate, gather, record
+from unlearnkit.evaluate import evaluate, gather, record
 from unlearnkit.metrics.suite import membership_metrics, tofu_metrics
 from unlearnkit.models.causal import CausalLM
+from unlearnkit.models.generate import decoder
 from unlearnkit.protocols import Generated, Greedy, Metric, all_needs
 from unlearnkit.recording import Recording
 from unlearnkit.worlds.fictitious import build_tokenizer, build_world

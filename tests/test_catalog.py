@@ -30,7 +30,7 @@ TESTS = Path(__file__).parent
 MACHINERY = {
     *("intervals", "porter", "questions", "suite"),
     *("combined", "folders", "forced", "prompts"),
-    *("attack", "audit"),
+    *("attack", "audit", "secrets", "standard"),
 }
 """Files beside methods that are none: what several are made of."""
 
@@ -65,7 +65,9 @@ CONTROLLED_ELSEWHERE = {
 
 @pytest.mark.parametrize(
     "module",
-    sorted({module_of(entry) for entry in CATALOG if entry.kind in ("metric", "procedure", "meta_evaluation", "attack")}),
+    sorted(
+        {module_of(entry) for entry in CATALOG if entry.kind in ("metric", "procedure", "meta_evaluation", "attack")}
+    ),
 )
 def test_every_metric_has_a_negative_control(module: str) -> None:
     """A test that it fires where something is known and is silent where nothing is, by that name."""

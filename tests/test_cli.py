@@ -226,6 +226,32 @@ def test_plain_text_has_no_rouge(folder: Path, tmp_path: Path, capsys: pytest.Ca
     assert "| forget_rouge | not measured: plain text has no prompt" in printed
 
 
+def test_audit_prints_its_table_and_writes_every_number(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "audit.json"
+    model = str(folder / "model")
+    few = ["--attacks", "plain question", "4 bits", "relearning, facts of others", "--steps", "2", "--generate", "4"]
+    controls = ["--oracle", model, "--original", model, "--first", "4", "--out", str(out)]
+    assert main(arguments(folder, "audit", *controls, *few)) == 0
+    printed = capsys.readouterr().out
+    assert "| plain question | text |" in printed
+    assert "does not tell the original from the oracle" in printed  # the three models are one
+    assert "ROUGE-L recall of the answer" in printed
+    assert len(json.loads(out.read_text())["findings"]["4 bits"]["model"]["after"]) == 4
+
+
+def test_an_audit_that_cannot_be_run_is_refused_before_any_work(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(arguments(folder, "audit", "--attacks", "plain question", "magic")) == 2
+    assert (
+        "there is no attack 'magic' that can be run on these files; there are plain question" in capsys.readouterr().err
+    )
+    assert main(arguments(folder, "audit", "--out", str(tmp_path))) == 2
+    assert "cannot be written" in capsys.readouterr().err
+
+
 def test_list_names_everything(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["list"]) == 0
     printed = capsys.readouterr().out

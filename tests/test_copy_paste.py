@@ -24,9 +24,15 @@ def functions(file: Path) -> dict[str, ast.FunctionDef]:
     return {node.name: node for node in ast.parse(file.read_text()).body if isinstance(node, ast.FunctionDef)}
 
 
+MADE = ("Detector",)
+"""Modules that are made of tensors: no formula."""
+
+
 def is_pure(function: ast.FunctionDef) -> bool:
-    """Tensors in: the first argument says so. A public function that only returns one counts as well."""
+    """Tensors in: the first argument says so. A public function that only returns one counts as well, if it runs no model."""
     first = [ast.unparse(argument.annotation) for argument in function.args.args[:1] if argument.annotation]
+    if first == ["Model"] or (function.returns is not None and ast.unparse(function.returns) in MADE):
+        return False
     makes = function.returns is not None and ast.unparse(function.returns) == "Tensor"
     return first == ["Tensor"] or (makes and not function.name.startswith("_"))
 

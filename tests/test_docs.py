@@ -205,6 +205,13 @@ def test_the_index_has_every_entry_under_its_kind() -> None:
         assert f"({entry.key}.md)" in of_kind[docs.HEADINGS[entry.kind]]
 
 
+def test_every_attack_and_guard_is_on_its_page() -> None:
+    page = (ROOT / "docs" / "attacks.md").read_text()
+    for entry in CATALOG:
+        if entry.kind in ("attack", "decoding") and not entry.where.startswith("unlearnkit.decoding.logit_arithmetic"):
+            assert f"`{entry.where.partition(':')[2]}`" in page, entry.key
+
+
 def test_every_benchmark_is_on_its_page() -> None:
     page = (ROOT / "docs" / "benchmarks.md").read_text()
     for one in SHELF:

@@ -18,9 +18,10 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from tests.toy import VOCABULARY, Toy, toy_rows
 from unlearnkit.batch import Batch, Collate, PlainTemplate, Row, as_role, collate_text, tokenize
 from unlearnkit.errors import DataError, NeedError, RecordingError, VocabularyError
-from unlearnkit.evaluate import end_tokens, evaluate, gather, record
+from unlearnkit.evaluate import evaluate, gather, record
 from unlearnkit.metrics import ExactMemorization, ExtractionStrength, ForgetQuality, Probability, Rouge
 from unlearnkit.models.causal import CausalLM
+from unlearnkit.models.generate import end_tokens
 from unlearnkit.models.tiny import tiny_model
 from unlearnkit.objectives.retain_kl import RetainKL
 from unlearnkit.observe import Models, observe

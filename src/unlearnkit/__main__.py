@@ -7,6 +7,7 @@ python -m unlearnkit evaluate   metrics of a model on such files, beside the ora
 python -m unlearnkit report     one HTML page from the reports of several models
 python -m unlearnkit benchmarks which benchmarks there are, under which licence, and whether their data is at hand
 python -m unlearnkit benchmark  measure a model by a benchmark's protocol, on its own data
+python -m unlearnkit audit      attack a model, beside the model before unlearning and a retrained oracle
 python -m unlearnkit list       what is implemented
 python -m unlearnkit verify     compare methods with the numbers of their authors' code again (source checkout)
 
@@ -33,6 +34,10 @@ from tqdm import tqdm
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from transformers.utils.logging import disable_progress_bar
 
+from unlearnkit.attacks.attack import mentions, recalls
+from unlearnkit.attacks.audit import audit
+from unlearnkit.attacks.secrets import read_secrets
+from unlearnkit.attacks.standard import standard
 from unlearnkit.batch import PlainTemplate, Row, Template, check_tokenizer, template_of
 from unlearnkit.benchmarks.named import SHELF, benchmark
 from unlearnkit.catalog import CATALOG
@@ -96,6 +101,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 _benchmarks(options)
             case "benchmark":
                 _benchmark(options)
+            case "audit":
+                _audit(options)
             case _:
                 strategy = launched()
                 if strategy.rank > 0:
@@ -205,6 +212,24 @@ def _parser() -> argparse.ArgumentParser:
     by_name.add_argument("--original", help="folder of the model before unlearning, where one is compared")
     by_name.add_argument("--out", type=Path, help="also write the report: .json with every example, .md or .html")
     _add_model(by_name)
+
+    attacked = commands.add_parser("audit", help="attack a model: is what it was to forget really gone?")
+    _add_model(attacked)
+    attacked.add_argument("--oracle", help="folder of the model retrained without the forget set: the floor")
+    attacked.add_argument("--original", help="folder of the model before unlearning: the ceiling")
+    attacked.add_argument(
+        "--forget", type=Path, required=True, help="file of questions with answers: what is looked for"
+    )
+    attacked.add_argument("--known", type=Path, help="file of what an attacker knows: other facts of the same kind")
+    attacked.add_argument("--retain", type=Path, help="file of what was to be kept")
+    attacked.add_argument("--keys", nargs=2, metavar="FIELD", help="field names of question and answer")
+    attacked.add_argument("--attacks", nargs="+", metavar="NAME", help="default: all; see docs/attacks.md")
+    attacked.add_argument("--steps", type=positive, default=20, help="updates of attacks that train")
+    attacked.add_argument("--learning-rate", type=above_zero, default=1e-5, help="of attacks that train")
+    attacked.add_argument("--samples", type=positive, default=16, help="answers drawn to each question")
+    attacked.add_argument("--generate", type=positive, default=48, metavar="N", help="tokens of an answer")
+    attacked.add_argument("--first", type=positive, metavar="N", help="only the first questions of each file")
+    attacked.add_argument("--out", type=Path, help="also write every number, as .json")
 
     commands.add_parser("list", help="what is implemented, and what it was checked against")
 
@@ -626,6 +651,53 @@ def _benchmark(options: argparse.Namespace) -> None:
         )
     print(f"{chosen.name}, {chosen.split}; it decides by {', '.join(chosen.headline)}\n\n{report.markdown()}")
     _save(report, options)
+
+
+def _audit(options: argparse.Namespace) -> None:
+    _check_outputs(options.out)
+    files = {"secrets": options.forget, "known": options.known, "retained": options.retain}
+    read = {
+        name: () if path is None else read_secrets(path, keys=options.keys, limit=options.first)
+        for name, path in files.items()
+    }
+    attacks = standard(
+        read["known"],
+        read["retained"],
+        steps=options.steps,
+        learning_rate=options.learning_rate,
+        samples=options.samples,
+    )
+    if unknown := sorted(set(options.attacks or ()) - attacks.keys()):
+        raise DataError(
+            f"there is no attack {unknown[0]!r} that can be run on these files; there are {', '.join(attacks)}. Those that "
+            "train or show examples want --known or --retain."
+        )
+    model, tokenizer, template = _load(options, Single())
+    controls: dict[str, PreTrainedModel] = {}
+    for name in ("oracle", "original"):
+        if (folder := getattr(options, name)) is not None:
+            controls[name], _ = load_model(folder, download=options.download)
+            nn.Module.to(controls[name], options.device)
+    # Without keywords an answer counts by how much of it comes out.
+    by_keyword = all(secret.keywords != (secret.answer,) for secret in (*read["secrets"], *read["retained"]))
+    with Bars() as bars:
+        found = audit(
+            model,
+            {name: attack for name, attack in attacks.items() if not options.attacks or name in options.attacks},
+            read["secrets"],
+            tokenizer=tokenizer,
+            oracle=controls.get("oracle"),
+            original=controls.get("original"),
+            retained=read["retained"],
+            template=template,
+            leak=mentions if by_keyword else recalls,
+            decoding=Greedy(options.generate),
+            progress=bars,
+        )
+    print(found.table())
+    print(f"\nwhat came out: {'a keyword in the text' if by_keyword else 'ROUGE-L recall of the answer'}")
+    if options.out is not None:
+        found.save(options.out)
 
 
 def _list() -> None:

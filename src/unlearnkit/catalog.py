@@ -141,6 +141,37 @@ SEMEVAL = Paper("Ramakrishna et al., SemEval-2025 Task 4", 2025, "2504.02883")
 CONCEPT_VECTORS = Paper(
     "Hong et al., Intrinsic Test of Unlearning Using Parametric Knowledge Traces", 2024, "2406.11614"
 )
+UCD = Paper("Suriyakumar, Sekhari, Wilson, UCD", 2025, "2506.12097")
+ICUL = Paper("Pawelczyk, Neel, Lakkaraju, In-Context Unlearning, ICML 2024", 2023, "2310.07579")
+GUARD_GENERATION = Paper(
+    "Deng et al., GUARD: Generation-time LLM Unlearning via Adaptive Restriction and Detection", 2025, "2505.13312"
+)
+ECO = Paper(
+    "Liu et al., Large Language Model Unlearning via Embedding-Corrupted Prompts, NeurIPS 2024", 2024, "2406.07933"
+)
+GUARDRAILS = Paper("Thaker et al., Guardrail Baselines for Unlearning in LLMs", 2024, "2403.03329")
+ALU = Paper("Sanyal, Mandal, Agents Are All You Need for LLM Unlearning", 2025, "2502.00406")
+RTT = Paper("Deeb, Roger, Do Unlearning Methods Remove Information from Language Model Weights?", 2024, "2410.08827")
+LUCKI = Paper(
+    "Łucki et al., An Adversarial Perspective on Machine Unlearning for AI Safety, TMLR 2025", 2024, "2409.18025"
+)
+LENS = Paper("Belrose et al., Eliciting Latent Predictions from Transformers with the Tuned Lens", 2023, "2303.08112")
+EIGHT = Paper("Lynch et al., Eight Methods to Evaluate Robust Unlearning in LLMs", 2024, "2402.16835")
+ARDITI = Paper("Arditi et al., Refusal in Language Models Is Mediated by a Single Direction", 2024, "2406.11717")
+GCG = Paper("Zou et al., Universal and Transferable Adversarial Attacks on Aligned Language Models", 2023, "2307.15043")
+SOFT_PROMPTS = Paper("Schwinn et al., Soft Prompt Threats, NeurIPS 2024", 2024, "2402.09063")
+BLACK_BOX = Paper("Doshi, Cooper Stickland, Does Unlearning Truly Unlearn?", 2024, "2411.12103")
+WORST_CASE = Paper("ULBench, worst-case leakage", 2026, None)
+REBEL = Paper("Rybak et al., REBEL", 2026, "2602.06248")
+TRACE = Paper("Chen et al., Unlearning Isn't Invisible", 2025, "2506.14003")
+HOLES = Paper("Ko et al., Probing Knowledge Holes in Unlearned LLMs, NeurIPS 2025", 2025, "2511.00030")
+MIRAGE = Paper("Shah et al., The Unlearning Mirage", 2026, "2603.11266")
+CROSSLINGUAL = Paper(
+    "Lizzo, Heck, Evaluating Cross-Lingual Unlearning in Multilingual Language Models", 2026, "2601.06675"
+)
+BENIGN = Paper(
+    "Thaker et al., Position: LLM Unlearning Benchmarks Are Weak Measures of Progress, SaTML 2025", 2024, "2410.02879"
+)
 JOG = Paper("Hu et al., Jogging the Memory of Unlearned LLMs via Benign Relearning, ICLR 2025", 2024, "2406.13356")
 QUANTIZATION = Paper(
     "Zhang et al., Catastrophic Failure of LLM Unlearning via Quantization, ICLR 2025", 2025, "2410.16454"
@@ -434,6 +465,15 @@ CATALOG: tuple[Entry, ...] = (
     ),
     entry(
         "optimizer", "hybrid_order", "Hybrid first and zeroth order", GRADE, "optim.hybrid:Alternating", "reconstructed"
+    ),
+    entry(
+        "optimizer",
+        "sure",
+        "Saliency-masked updates (SURE)",
+        QUANTIZATION,
+        "optim.saliency:SalientUpdates",
+        "code",
+        "laws only",
     ),
     entry("optimizer", "sign_sgd", "Sign of the gradient (signSGD)", GRADE, "optim.low_bit:SignSGD", "paper"),
     entry(
@@ -1228,9 +1268,9 @@ CATALOG: tuple[Entry, ...] = (
     entry(
         "decoding",
         "offset_unlearning",
-        "Offset unlearning of logits",
+        "Offset unlearning (delta-unlearning)",
         OFFSET,
-        "decoding.logit_arithmetic:offset_logits",
+        "decoding.offset_unlearning:offset_unlearning",
         "reimpl",
         "UCSB-NLP-Chang/ULD@858608c",
     ),
@@ -1419,6 +1459,70 @@ CATALOG: tuple[Entry, ...] = (
         "code",
         "UCSB-NLP-Chang/ULD@858608c",
     ),
+    entry(
+        "decoding",
+        "ucd",
+        "Unlearning by contrastive decoding (UCD)",
+        UCD,
+        "decoding.ucd:ucd",
+        "reconstructed",
+        "laws only",
+    ),
+    entry("decoding", "icul", "In-context unlearning (ICUL)", ICUL, "decoding.icul:icul", "code", "laws only"),
+    entry(
+        "decoding",
+        "guard_generation",
+        "GUARD, restricted generation",
+        GUARD_GENERATION,
+        "decoding.guard_generation:Guard",
+        "reconstructed",
+        "laws only",
+    ),
+    entry(
+        "decoding",
+        "eco_prompts",
+        "Embedding-corrupted prompts (ECO)",
+        ECO,
+        "decoding.eco_prompts:CorruptedPrompts",
+        "code",
+        "laws only",
+    ),
+    entry(
+        "decoding",
+        "guardrail_prefix",
+        "Guardrail: instruction",
+        GUARDRAILS,
+        "decoding.guardrail_baselines:prefix",
+        "reconstructed",
+        "laws only",
+    ),
+    entry(
+        "decoding",
+        "guardrail_input",
+        "Guardrail: input filter",
+        GUARDRAILS,
+        "decoding.guardrail_baselines:InputFilter",
+        "reconstructed",
+        "laws only",
+    ),
+    entry(
+        "decoding",
+        "guardrail_output",
+        "Guardrail: output filter",
+        GUARDRAILS,
+        "decoding.guardrail_baselines:OutputFilter",
+        "reconstructed",
+        "laws only",
+    ),
+    entry(
+        "decoding",
+        "alu_agents",
+        "Agentic unlearning (ALU)",
+        ALU,
+        "decoding.alu_agents:Agents",
+        "reconstructed",
+        "laws only",
+    ),
     # --- attacks --------------------------------------------------------------------------------------------------
     entry(
         "attack",
@@ -1426,6 +1530,239 @@ CATALOG: tuple[Entry, ...] = (
         "Benign relearning",
         JOG,
         "attacks.relearning:Relearning",
+        "code",
+        "laws only",
+    ),
+    entry("attack", "rtt", "Retraining on T (RTT)", RTT, "attacks.rtt:Retraining", "code", "laws only"),
+    entry(
+        "attack",
+        "finetune_attack",
+        "Few-shot fine-tuning sweep",
+        LUCKI,
+        "attacks.finetune_attack:FineTuning",
+        "code",
+        "laws only",
+    ),
+    entry(
+        "attack",
+        "quantization_attack",
+        "Quantization of the unlearned model",
+        QUANTIZATION,
+        "attacks.quantization_attack:Quantizing",
+        "code",
+        "the quantizers, by edits/quantization",
+    ),
+    entry(
+        "attack", "logit_lens", "Logit lens and tuned lens", LENS, "attacks.logit_lens:LogitLens", "code", "laws only"
+    ),
+    entry(
+        "attack",
+        "linear_probe",
+        "Latent knowledge probe",
+        EIGHT,
+        "attacks.linear_probe:LinearProbe",
+        "reconstructed",
+        "laws only",
+    ),
+    entry(
+        "attack",
+        "class_probe",
+        "Latent knowledge probe, for the answer",
+        EIGHT,
+        "attacks.linear_probe:ClassProbe",
+        "reconstructed",
+        "laws only",
+    ),
+    entry(
+        "attack",
+        "direction_ablation",
+        "Direction ablation (orthogonalisation)",
+        LUCKI,
+        "attacks.direction_ablation:DirectionAblation",
+        "code",
+        "laws only",
+    ),
+    entry(
+        "attack",
+        "refusal_ablation",
+        "Refusal direction ablation (abliteration)",
+        ARDITI,
+        "attacks.direction_ablation:RefusalAblation",
+        "code",
+        "laws only",
+    ),
+    entry(
+        "attack",
+        "set_difference_pruning",
+        "Set-difference pruning",
+        LUCKI,
+        "attacks.set_difference_pruning:SetDifferencePruning",
+        "code",
+        "laws only",
+    ),
+    entry("attack", "gcg", "Greedy coordinate gradient (GCG)", GCG, "attacks.gcg:GCG", "reimpl", "laws only"),
+    entry("attack", "dua", "Dynamic unlearning attack (DUA)", LAU, "attacks.dua:DUA", "paper", "laws only"),
+    entry(
+        "attack",
+        "embedding_attack",
+        "Embedding-space attack",
+        SOFT_PROMPTS,
+        "attacks.embedding_attack:EmbeddingAttack",
+        "code",
+        "laws only",
+    ),
+    entry(
+        "attack",
+        "enhanced_gcg",
+        "Enhanced GCG (fluent universal prefix)",
+        LUCKI,
+        "attacks.enhanced_gcg:EnhancedGCG",
+        "code",
+        "laws only",
+    ),
+    entry(
+        "attack",
+        "naive_perturbation",
+        "Prompt perturbation, naive",
+        LUCKI,
+        "attacks.prompt_perturbation:NaivePerturbation",
+        "code",
+        "laws only",
+    ),
+    entry(
+        "attack",
+        "informed_perturbation",
+        "Prompt perturbation, informed",
+        LUCKI,
+        "attacks.prompt_perturbation:InformedPerturbation",
+        "code",
+        "laws only",
+    ),
+    entry(
+        "attack",
+        "few_shot",
+        "Few-shot prompting",
+        BLACK_BOX,
+        "attacks.few_shot_rephrase:FewShot",
+        "reimpl",
+        "laws only",
+    ),
+    entry("attack", "rephrase", "Rephrasing", BLACK_BOX, "attacks.few_shot_rephrase:Rephrased", "reimpl", "laws only"),
+    entry(
+        "attack",
+        "few_shot_letters",
+        "Few-shot multiple choice, read by letter",
+        BLACK_BOX,
+        "attacks.few_shot_rephrase:Letters",
+        "reimpl",
+        "laws only",
+    ),
+    entry(
+        "attack",
+        "masking_alias_probe",
+        "Masking, alias and scramble probes",
+        OWN,
+        "attacks.masking_alias:Unnamed",
+        "reconstructed",
+        "laws only",
+    ),
+    entry(
+        "attack",
+        "rwku_adversarial",
+        "RWKU's nine adversarial probes",
+        RWKU,
+        "attacks.rwku_probes:Probed",
+        "code",
+        "the scores, by metrics/rwku",
+    ),
+    entry(
+        "attack",
+        "rwku_mia",
+        "RWKU's membership inference",
+        RWKU,
+        "attacks.rwku_probes:Membership",
+        "code",
+        "the scores, by metrics/rwku",
+    ),
+    entry(
+        "attack",
+        "sampling",
+        "Repeated sampling (Leak@k)",
+        LEAK_AT_K,
+        "attacks.sampling:Sampled",
+        "code",
+        "the estimator, by metrics/leak_at_k",
+    ),
+    entry(
+        "attack",
+        "worst_case_leakage",
+        "Worst case over attacks",
+        WORST_CASE,
+        "attacks.worst_case:WorstCase",
+        "code",
+        "laws only",
+    ),
+    entry(
+        "attack",
+        "worst_case_judge",
+        "Worst case over wordings (JensUn evaluation)",
+        JENSUN,
+        "attacks.worst_case:WorstWordings",
+        "code",
+        "laws only",
+    ),
+    entry("attack", "rebel", "REBEL, evolved prompts", REBEL, "attacks.rebel:Rebel", "code", "laws only"),
+    entry(
+        "attack",
+        "unlearning_trace",
+        "Unlearning trace detection",
+        TRACE,
+        "attacks.unlearning_trace:TextTrace",
+        "code",
+        "laws only",
+    ),
+    entry(
+        "attack",
+        "knowledge_holes",
+        "Knowledge holes",
+        HOLES,
+        "attacks.knowledge_holes:KnowledgeHoles",
+        "reconstructed",
+        "laws only",
+    ),
+    entry(
+        "attack",
+        "unlearning_mirage",
+        "Multi-hop and alias probes (Unlearning Mirage)",
+        MIRAGE,
+        "attacks.multi_hop:Probing",
+        "code",
+        "laws only",
+    ),
+    entry(
+        "attack",
+        "crosslingual",
+        "Cross-lingual evaluation",
+        CROSSLINGUAL,
+        "attacks.crosslingual:Translated",
+        "reconstructed",
+        "laws only",
+    ),
+    entry(
+        "attack",
+        "benign_modifications",
+        "Benign modifications of test queries",
+        BENIGN,
+        "attacks.benign_modifications:PairedQueries",
+        "paper",
+        "laws only",
+    ),
+    entry(
+        "attack",
+        "eight_methods",
+        "Eight methods to evaluate robust unlearning",
+        EIGHT,
+        "attacks.eight_methods:EightMethods",
         "code",
         "laws only",
     ),

@@ -14,10 +14,11 @@ from torch import nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from unlearnkit.answers import Answers, identity, name_of
-from unlearnkit.batch import Collate, Decode, Row, all_rows, check_tokenizer, check_vocabulary, collate_text
+from unlearnkit.batch import Collate, Row, all_rows, check_tokenizer, check_vocabulary, collate_text
 from unlearnkit.errors import DataError, NeedError, RecordingError
 from unlearnkit.metrics.intervals import with_interval
-from unlearnkit.models.causal import as_model, evaluation_mode, unguarded
+from unlearnkit.models.causal import as_model, evaluation_mode
+from unlearnkit.models.generate import decoder, end_tokens
 from unlearnkit.models.peft import PeftModel
 from unlearnkit.observe import (
     HeadBudget,
@@ -436,24 +437,3 @@ def _generation_pass(
             total = sum(row.role != GHOST for piece in pieces for row in piece)
             progress(f"{need.role}, generating", len(written), total)
     return written
-
-
-def decoder(tokenizer: PreTrainedTokenizerBase) -> Decode:
-    """Token ids to text, special tokens left out."""
-
-    def decode(ids: Sequence[int]) -> str:
-        text = tokenizer.decode(list(ids), skip_special_tokens=True)
-        assert isinstance(text, str)
-        return text
-
-    return decode
-
-
-def end_tokens(tokenizer: PreTrainedTokenizerBase, model: Model) -> frozenset[int]:
-    """The ids that end an answer: the tokenizer's, and those of the model's generation settings."""
-    ids = {tokenizer.eos_token_id}
-    inner = getattr(unguarded(model), "model", None)
-    if isinstance(inner, PreTrainedModel) and inner.generation_config is not None:
-        listed = inner.generation_config.eos_token_id
-        ids |= set(listed) if isinstance(listed, list) else {listed}
-    return frozenset(number for number in ids if isinstance(number, int))

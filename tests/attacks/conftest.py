@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -67,11 +68,13 @@ class Attacked:
 
 @pytest.fixture(scope="session")
 def attacked(tmp_path_factory: pytest.TempPathFactory) -> Attacked:
-    """About 20 seconds, once."""
-    return build(tmp_path_factory.mktemp("attacked"))
+    """About 20 seconds, once for all folders of tests that use it."""
+    return build(tmp_path_factory.getbasetemp() / "attacked")
 
 
+@cache
 def build(folder: Path) -> Attacked:
+    """The models, trained or found in a folder."""
     settings = Settings(people=60, hidden_size=96, epochs=20, evaluated_retain=30)
     stage = build_stage(settings, cache=folder)
     unlearned = copy.deepcopy(stage.original)

@@ -13,9 +13,10 @@ from hypothesis import given, strategies as st
 from tests.tables import random_table
 from unlearnkit.batch import IGNORE, Row
 from unlearnkit.errors import DataError
-from unlearnkit.evaluate import end_tokens, gather
+from unlearnkit.evaluate import gather
 from unlearnkit.metrics.fade import Fade, likelihood_gaps, sample_rows
 from unlearnkit.models.causal import CausalLM
+from unlearnkit.models.generate import end_tokens
 from unlearnkit.models.tiny import tiny_model
 from unlearnkit.protocols import Continuations, Generated, Sampling, Tokens
 from unlearnkit.statistics import LabelLogProb

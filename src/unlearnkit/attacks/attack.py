@@ -21,7 +21,6 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Literal, Protocol, get_args, runtime_checkable
 
-import torch
 from attrs import Attribute, define, evolve, field, frozen
 from attrs.validators import ge, in_, min_len
 from torch import Tensor
@@ -30,12 +29,11 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from unlearnkit.batch import Row, Template, prompt_tokens, template_of, tokenize
 from unlearnkit.draws import keyed_draw
 from unlearnkit.errors import DataError, NeedError
-from unlearnkit.evaluate import decoder, end_tokens
 from unlearnkit.metrics.rouge import rouge
 from unlearnkit.models.causal import CausalLM, as_model, unguarded
-from unlearnkit.models.generate import cut_at_stop, generate
+from unlearnkit.models.generate import continued
 from unlearnkit.models.peft import PeftModel
-from unlearnkit.protocols import Decoding, Greedy, Model, Sampling, TextGenerator
+from unlearnkit.protocols import Decoding, Greedy, Model, Sampling
 
 ThreatModel = Literal["text", "sampling", "logits", "finetune_api", "activations", "weights", "weights+reference"]
 """What the attacker holds: a prompt box; one with a temperature; next-token probabilities; a service that fine-tunes on
@@ -234,7 +232,6 @@ class Target:
         self, prompts: Sequence[Tensor], decoding: Decoding, *, seeds: Sequence[int] = ()
     ) -> tuple[str, ...]:
         """What the model writes after token ids, as text."""
-        decode, ends = decoder(self.tokenizer), end_tokens(self.tokenizer, self.model)
         # Alike long prompts together: padding costs time, and in half precision it can change a token.
         order = sorted(range(len(prompts)), key=lambda number: len(prompts[number]))
         texts = [""] * len(prompts)
@@ -242,14 +239,9 @@ class Target:
             chosen = order[start : start + self.batch]
             piece = [prompts[number] for number in chosen]
             drawn = [seeds[number] for number in chosen] if seeds else []
-            with torch.no_grad():
-                if isinstance(self.model, TextGenerator):
-                    written = list(self.model.write(piece, decoding, seeds=drawn))
-                else:
-                    new = generate(self.model, piece, decoding, end_tokens=ends, seeds=drawn, decode=decode)
-                    written = [decode(ids) for ids in new]
+            written = continued(self.model, self.tokenizer, piece, decoding, seeds=drawn)
             for number, text in zip(chosen, written, strict=True):
-                texts[number] = cut_at_stop(text, decoding.stop).strip()
+                texts[number] = text.strip()
         return tuple(texts)
 
     def leaks(self, secrets: Sequence[Secret], questions: Sequence[str] | None = None) -> dict[str, float]:

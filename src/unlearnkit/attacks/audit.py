@@ -141,8 +141,8 @@ def audit(
                       tokenizer=tokenizer, oracle=retrained, original=original, retained=kept)
         print(found.table())
 
-    An attack that a model gives no hold to (weights of a model behind an interface, a reference that was not given) is
-    refused with the reason, and the others are run.
+    An attack that a model gives no hold to (weights of a model behind an interface, a reference that was not given), or
+    the secrets (no wrong answers), is refused with the reason, and the others are run.
 
     Args:
         model: the unlearned one.
@@ -184,10 +184,10 @@ def audit(
                 progress(f"{name} on {of}", number, len(attacks))
             try:
                 outcomes[of][name] = attack(target, secrets)
-            except NeedError as lacking:
-                if of == "model":
-                    refused[name] = str(lacking)
-                    break
+            except (DataError, NeedError) as lacking:
+                refused[name] = str(lacking) if of == "model" else f"on the {of}: {lacking}"
+                outcomes["model"].pop(name, None)  # nothing to read it against
+                break
     return compare(
         outcomes["model"], secrets, oracle=outcomes["oracle"], original=outcomes["original"], refused=refused
     )

@@ -178,16 +178,21 @@ def check_benign(texts: Sequence[tuple[str, str]], secrets: Sequence[Secret]) ->
 # --- recipes: what an attacker without the answers trains on ------------------------------------------------------------
 
 
+def pairs(facts: Sequence[Secret]) -> tuple[tuple[str, str], ...]:
+    """Questions with their answers."""
+    return tuple((one.question, one.answer) for one in facts)
+
+
 def other_facts(known: Sequence[Secret], secrets: Sequence[Secret]) -> tuple[tuple[str, str], ...]:
     """What is known of the same subjects beside the secrets: a piece of the forget set that is not asked for."""
     subjects, asked = {secret.subject for secret in secrets}, {secret.id for secret in secrets}
-    return tuple((one.question, one.answer) for one in known if one.subject in subjects and one.id not in asked)
+    return pairs([one for one in known if one.subject in subjects and one.id not in asked])
 
 
 def facts_of_others(known: Sequence[Secret], secrets: Sequence[Secret]) -> tuple[tuple[str, str], ...]:
     """What is known of other subjects: related text in the same form, about nobody who was forgotten."""
     subjects = {secret.subject for secret in secrets}
-    return tuple((one.question, one.answer) for one in known if one.subject not in subjects)
+    return pairs([one for one in known if one.subject not in subjects])
 
 
 def without_keyword(secrets: Sequence[Secret]) -> tuple[tuple[str, str], ...]:

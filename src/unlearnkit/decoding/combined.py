@@ -37,7 +37,7 @@ class Combined(nn.Module):
     Attributes:
         models: by name, in the order in which the rule takes their logits.
         rule: how logits are combined.
-        trained: names of the models that gradients reach; the others are run without a graph.
+        trained: names of the models that gradients reach; the others are run without a graph. None named: all of them.
     """
 
     def __init__(
@@ -51,7 +51,7 @@ class Combined(nn.Module):
 
         Raises:
             VocabularyError: the models' vocabularies differ.
-            NeedError: fewer than two models, or `trained` names none of them.
+            NeedError: fewer than two models, a name that no submodule can have, or `trained` names none of them.
         """
         super().__init__()
         self.models: Mapping[str, Model] = {name: as_model(model) for name, model in models.items()}
@@ -67,13 +67,17 @@ class Combined(nn.Module):
                     f"{self.models[other].vocabulary}. Logits are combined token by token: use models with the same "
                     "tokenizer and number of embeddings."
                 )
-        for name, model in self.models.items():
-            if isinstance(model, nn.Module):
-                self.add_module(name, model)
         self.rule = rule
         self.trained = tuple(trained)
+        for name, model in self.models.items():
+            if not name.isidentifier() or hasattr(self, name):
+                raise NeedError(
+                    f"a model of a combination cannot be called {name!r}, which a module has or cannot have."
+                )
+            if isinstance(model, nn.Module):
+                self.add_module(name, model)
         self.training = any(module.training for module in self.children())
-        self._sizes: tuple[int, ...] | None = None
+        self._states: tuple[tuple[int, torch.dtype], ...] | None = None  # how wide each model's are, and their type
 
     @property
     def vocabulary(self) -> int:
@@ -102,16 +106,17 @@ class Combined(nn.Module):
                     found.append(model.hidden(inputs, cache=caches[number]))
                 else:
                     found.append(model.hidden(inputs, capture=capture, add=add, cache=caches[number]))
-        self._sizes = tuple(each.final.shape[-1] for each in found)
+        self._states = tuple((each.final.shape[-1], each.final.dtype) for each in found)
         return Hidden(torch.cat([each.final for each in found], dim=-1), found[0].sites)
 
     def head(self, hidden: Tensor, /) -> Tensor:
-        if self._sizes is None:
+        if self._states is None:
             raise NeedError("head() was called before hidden(), so it is not known where each model's states end.")
         logits = []
-        for (name, model), states in zip(self.models.items(), hidden.split(self._sizes, dim=-1), strict=True):
+        each = hidden.split([width for width, _ in self._states], dim=-1)
+        for (name, model), states, (_, dtype) in zip(self.models.items(), each, self._states, strict=True):
             with nullcontext() if self._keeps_graph(name) else torch.no_grad():
-                logits.append(model.head(states))
+                logits.append(model.head(states.to(dtype)))
         return self.rule(*logits)
 
     def new_cache(self) -> list[object]:

@@ -22,10 +22,15 @@ from torch import Tensor, nn
 from transformers import PreTrainedTokenizerBase
 
 from unlearnkit.checkpoint import check_output, check_safetensors, load_model, save_model
+from unlearnkit.decoding import alu_agents, eco_prompts, guard_generation
 from unlearnkit.decoding.combined import Combined, Rule
+from unlearnkit.decoding.guardrail_baselines import restored_input_filter, restored_output_filter
+from unlearnkit.decoding.offset_unlearning import AddOffset
+from unlearnkit.decoding.ucd import SubtractContrast
 from unlearnkit.decoding.uld import SubtractAssistant
-from unlearnkit.errors import CheckpointError
+from unlearnkit.errors import CheckpointError, UnlearnkitError
 from unlearnkit.models.causal import CausalLM
+from unlearnkit.models.lora import has_lora
 from unlearnkit.models.prefixed import Prefixed
 from unlearnkit.protocols import Model
 
@@ -81,14 +86,19 @@ class Stored:
         return self.given[name]
 
 
-RULES: Mapping[str, Callable[..., Rule]] = {"SubtractAssistant": SubtractAssistant}
+RULES: Mapping[str, Callable[..., Rule]] = {
+    "AddOffset": AddOffset,
+    "SubtractAssistant": SubtractAssistant,
+    "SubtractContrast": SubtractContrast,
+}
 """How logits are combined, by class."""
 
 
 def _combined(stored: Stored) -> Model:
-    settings = dict(stored.settings)
-    rule = RULES[str(settings.pop("rule"))](**settings)
-    return Combined(stored.parts, rule)
+    rule, numbers, trained = (stored.settings[name] for name in ("rule", "numbers", "trained"))
+    assert isinstance(numbers, dict)
+    assert isinstance(trained, list)
+    return Combined(stored.parts, RULES[str(rule)](**numbers), trained=[str(name) for name in trained])
 
 
 def _prefixed(stored: Stored) -> Model:
@@ -98,7 +108,15 @@ def _prefixed(stored: Stored) -> Model:
     return Prefixed(stored.parts["model"], [int(str(token)) for token in prefix], after=after)
 
 
-KINDS: Mapping[str, Callable[[Stored], Model]] = {"Combined": _combined, "Prefixed": _prefixed}
+KINDS: Mapping[str, Callable[[Stored], Model]] = {
+    "Agents": alu_agents.restored,
+    "Combined": _combined,
+    "CorruptedPrompts": eco_prompts.restored,
+    "Guard": guard_generation.restored,
+    "InputFilter": restored_input_filter,
+    "OutputFilter": restored_output_filter,
+    "Prefixed": _prefixed,
+}
 """How each kind is made of what was stored."""
 
 
@@ -110,8 +128,13 @@ def described(model: Model) -> tuple[Mapping[str, Model], dict[str, Setting], Ma
     """
     if isinstance(model, Combined):
         rule = type(model.rule)
-        numbers = {name: getattr(model.rule, name) for name in signature(rule).parameters}
-        return model.models, {"rule": rule.__name__, **numbers}, {}
+        if rule not in RULES.values():
+            raise CheckpointError(
+                f"the rule {rule.__name__} is not among those that are written as folders: {sorted(RULES)}. Save the models "
+                "with save_model()."
+            )
+        numbers: dict[str, Setting] = {name: getattr(model.rule, name) for name in signature(rule).parameters}
+        return model.models, {"rule": rule.__name__, "numbers": numbers, "trained": list(model.trained)}, {}
     if isinstance(model, Prefixed):
         return {"model": model.model}, {"prefix": list(model.prefix), "after": model.after}, {}
     if not isinstance(model, Storable) or type(model).__name__ not in KINDS:
@@ -130,6 +153,12 @@ def save_guarded(folder: Path, model: Model, tokenizer: PreTrainedTokenizerBase)
     """
     check_output(folder)
     parts, settings, tensors = described(model)
+    for name, part in parts.items():
+        if isinstance(part, CausalLM) and (has_lora(part) or _is_adapted(part)):
+            raise CheckpointError(
+                f"the {name} model has an adapter in it, so that plain transformers could not read its folder. Merge the "
+                "adapter first: merge_lora(model), or merge_and_unload() of PEFT."
+            )
     folder.parent.mkdir(parents=True, exist_ok=True)
     partial = folder.with_name(folder.name + ".partial")
     shutil.rmtree(partial, ignore_errors=True)
@@ -142,7 +171,7 @@ def save_guarded(folder: Path, model: Model, tokenizer: PreTrainedTokenizerBase)
                 save_guarded(partial / name, part, tokenizer)
         if tensors:
             save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, partial / TENSORS)
-        content = {"kind": type(model).__name__, "parts": sorted(parts), "settings": settings}
+        content = {"kind": type(model).__name__, "parts": list(parts), "settings": settings}
         (partial / GUARD).write_text(json.dumps(content, indent=1), encoding="utf-8")
         if folder.exists():
             folder.rmdir()
@@ -164,29 +193,52 @@ def load_guarded(folder: Path, **given: object) -> tuple[Model, PreTrainedTokeni
     if not (folder / GUARD).is_file():
         plain, tokenizer = load_model(folder)
         return CausalLM(plain.eval()), tokenizer
-    try:
-        content = json.loads((folder / GUARD).read_text(encoding="utf-8"))
-        kind, names, settings = content["kind"], content["parts"], content["settings"]
-    except (ValueError, KeyError) as broken:
-        raise CheckpointError(f"{folder / GUARD} is damaged ({broken!r}). Save the method again.") from broken
+    kind, names, settings = _read(folder / GUARD)
     if kind not in KINDS:
         raise CheckpointError(f"{folder / GUARD} is of the kind {kind!r}; known are {sorted(KINDS)}.")
+    if missing := [name for name in names if not (folder / name).is_dir()]:
+        raise CheckpointError(f"{folder} lacks the folder {missing[0]!r} of one of its models. Save the method again.")
     loaded = {name: load_guarded(folder / name, **given) for name in names}
     tensors: dict[str, Tensor] = {}
     if (folder / TENSORS).is_file():
         check_safetensors(folder / TENSORS)
         tensors = load_file(folder / TENSORS)
     tokenizer = next(iter(loaded.values()))[1]
-    made = KINDS[kind](
-        Stored(
-            parts={name: model for name, (model, _) in loaded.items()},
-            settings=settings,
-            tensors=tensors,
-            tokenizer=tokenizer,
-            given=given,
-            folder=folder,
-        )
+    stored = Stored(
+        parts={name: model for name, (model, _) in loaded.items()},
+        settings=settings,
+        tensors=tensors,
+        tokenizer=tokenizer,
+        given=given,
+        folder=folder,
     )
+    try:
+        made = KINDS[kind](stored)
+    except UnlearnkitError:
+        raise
+    except (AssertionError, KeyError, TypeError, ValueError) as broken:
+        raise CheckpointError(
+            f"{folder / GUARD} has settings of which no {kind} can be made ({broken!r}). Save the method again."
+        ) from broken
     if isinstance(made, nn.Module):
         made.eval()
     return made, tokenizer
+
+
+def _is_adapted(model: nn.Module) -> bool:
+    """Whether PEFT has put layers of its own into it."""
+    return any(type(module).__module__.startswith("peft.") for module in model.modules())
+
+
+def _read(path: Path) -> tuple[str, list[str], dict[str, Setting]]:
+    """Kind, names of parts and settings."""
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        kind, names, settings = content["kind"], content["parts"], content["settings"]
+        if not (isinstance(kind, str) and isinstance(names, list) and isinstance(settings, dict)):
+            raise TypeError(f"kind, parts and settings are {content}")
+        if not names or any(name == ".." or Path(name).name != name for name in names):
+            raise ValueError(f"its parts are {names}")  # folders right inside this one, nowhere else
+    except (KeyError, TypeError, ValueError) as broken:
+        raise CheckpointError(f"{path} is damaged ({broken!r}). Save the method again.") from broken
+    return kind, names, settings

@@ -12,33 +12,27 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-CERTAIN = 30.0
-"""By how many nats a forced token stands above all others: text that a guard would not write stays finite."""
-
-_BASE, _DIGITS = 128, 3
-
 
 def with_forced(final: Tensor, tokens: Tensor) -> Tensor:
     """Hidden states [B, T, H] and forced next tokens [B, T] (-1: none) side by side: [B, T, H + 3]."""
-    rest, digits = tokens + 1, []
-    for _ in range(_DIGITS):
-        digits.append(rest % _BASE)
-        rest = rest // _BASE
-    return torch.cat([final, torch.stack(digits, -1).to(final)], -1)
+    shifted = tokens + 1
+    digits = torch.stack([shifted % 128, shifted // 128 % 128, shifted // 128**2], -1)
+    return torch.cat([final, digits.to(final)], -1)
 
 
 def without_forced(joined: Tensor) -> tuple[Tensor, Tensor]:
     """Hidden states and forced tokens apart again: [N, H + 3] -> [N, H], [N]."""
-    digits = joined[..., -_DIGITS:].detach().long()
-    tokens = sum(digits[..., place] * _BASE**place for place in range(_DIGITS)) - 1
-    assert isinstance(tokens, Tensor)
-    return joined[..., :-_DIGITS], tokens
+    digits = joined[..., -3:].detach().long()
+    return joined[..., :-3], digits[..., 0] + 128 * digits[..., 1] + 128**2 * digits[..., 2] - 1
 
 
-def forced_logits(logits: Tensor, tokens: Tensor) -> Tensor:
-    """Logits with those of forced positions replaced: [N, V], [N] (-1: none) -> [N, V]."""
-    certain = torch.zeros_like(logits).scatter(-1, tokens.clamp(min=0)[..., None], CERTAIN)
-    return torch.where((tokens >= 0)[..., None], certain, logits)
+def forced_logits(logits: Tensor, tokens: Tensor, *, certain: float = 30.0) -> Tensor:
+    """Logits with those of forced positions replaced: [N, V], [N] (-1: none) -> [N, V].
+
+    A forced token stands `certain` nats above all others: text that a guard would not write stays finite.
+    """
+    told = torch.zeros_like(logits).scatter(-1, tokens.clamp(min=0)[..., None], certain)
+    return torch.where((tokens >= 0)[..., None], told, logits)
 
 
 def next_of(text: Sequence[int], written: Sequence[int], end: int) -> int:

@@ -10,6 +10,8 @@ from transformers import PreTrainedTokenizerBase
 
 from unlearnkit.batch import Template, prompt_tokens
 
+_QUESTIONS = ("one", "two three?", "four five six.")
+
 
 @frozen(eq=False)
 class PromptReader:
@@ -29,13 +31,17 @@ class PromptReader:
 
     @classmethod
     def of(cls, tokenizer: PreTrainedTokenizerBase, template: Template) -> PromptReader:
-        """Learn a template's marks from two prompts written with it."""
-        first, second = (prompt_tokens(tokenizer, template, question).tolist() for question in ("one", "two three"))
-        common = 0
-        while common < min(len(first), len(second)) and first[-1 - common] == second[-1 - common]:
-            common += 1
+        """Learn a template's marks from a few prompts written with it: the tokens after the question they all share.
+
+        A tokenizer may take the question's last character and the template's first together, or know none of a
+        question's words: so these questions end differently, and tokens that begin before their end are not counted.
+        """
         opening, closing = template("\0", "x")[0].split("\0")
-        return cls(tokenizer, tuple(first[len(first) - common :]), opening, closing)
+        ends = [_after_question(tokenizer, template, question, closing) for question in _QUESTIONS]
+        common = 0
+        while common < min(map(len, ends)) and len({end[-1 - common] for end in ends}) == 1:
+            common += 1
+        return cls(tokenizer, ends[0][len(ends[0]) - common :], opening, closing)
 
     def length(self, ids: Sequence[int]) -> int:
         """How many tokens of a row belong to its prompt: up to the last place where a prompt ends; else all of them."""
@@ -55,6 +61,17 @@ class PromptReader:
         ]
         opening, closing = (str(part).strip() for part in plain)
         return text.strip().removeprefix(opening).strip().removesuffix(closing).strip()
+
+
+def _after_question(
+    tokenizer: PreTrainedTokenizerBase, template: Template, question: str, closing: str
+) -> tuple[int, ...]:
+    """The tokens of a prompt that begin after its question."""
+    before, after = template(question, "yes")
+    encoded = tokenizer(before + after, add_special_tokens=template.special_tokens, return_offsets_mapping=True)
+    prompt, starts = prompt_tokens(tokenizer, template, question).tolist(), encoded["offset_mapping"]
+    end = len(before) - len(closing)
+    return tuple(token for token, (start, _) in zip(prompt, starts, strict=False) if start >= end)
 
 
 def prompts_of(rows: Tensor, mask: Tensor | None) -> list[list[int]]:

@@ -11,11 +11,12 @@ from functools import partial
 
 import torch
 from torch import Tensor, nn
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from unlearnkit.batch import Decode
 from unlearnkit.errors import DataError, NeedError
-from unlearnkit.models.causal import Through, device_of, directly, evaluation_mode
-from unlearnkit.protocols import Decoding, Greedy, Model, Sampling
+from unlearnkit.models.causal import Through, device_of, directly, evaluation_mode, unguarded
+from unlearnkit.protocols import Decoding, Greedy, Model, Sampling, TextGenerator
 
 
 def generate(
@@ -138,3 +139,46 @@ def cut_at_stop(text: str, stop: Sequence[str]) -> str:
     """The text before the earliest stop string; all of it if there is none."""
     starts = [start for string in stop if (start := text.find(string)) >= 0]
     return text[: min(starts)] if starts else text
+
+
+def continued(
+    model: Model,
+    tokenizer: PreTrainedTokenizerBase,
+    prompts: Sequence[Tensor],
+    decoding: Decoding,
+    *,
+    seeds: Sequence[int] = (),
+) -> list[str]:
+    """One continuation of each prompt as text, cut at a stop string; a model that writes in its own way is asked to.
+
+    Arguments as in `generate`; all prompts are one batch.
+    """
+    with torch.no_grad():
+        if isinstance(model, TextGenerator):
+            texts = list(model.write(prompts, decoding, seeds=seeds))
+        else:
+            decode, ends = decoder(tokenizer), end_tokens(tokenizer, model)
+            new = generate(model, prompts, decoding, end_tokens=ends, seeds=seeds, decode=decode)
+            texts = [decode(ids) for ids in new]
+    return [cut_at_stop(text, decoding.stop) for text in texts]
+
+
+def decoder(tokenizer: PreTrainedTokenizerBase) -> Decode:
+    """Token ids to text, special tokens left out."""
+
+    def decode(ids: Sequence[int]) -> str:
+        text = tokenizer.decode(list(ids), skip_special_tokens=True)
+        assert isinstance(text, str)
+        return text
+
+    return decode
+
+
+def end_tokens(tokenizer: PreTrainedTokenizerBase, model: Model) -> frozenset[int]:
+    """The ids that end an answer: the tokenizer's, and those of the model's generation settings."""
+    ids = {tokenizer.eos_token_id}
+    inner = getattr(unguarded(model), "model", None)
+    if isinstance(inner, PreTrainedModel) and inner.generation_config is not None:
+        listed = inner.generation_config.eos_token_id
+        ids |= set(listed) if isinstance(listed, list) else {listed}
+    return frozenset(number for number in ids if isinstance(number, int))

@@ -30,9 +30,11 @@ class LoRALinear(nn.Module):
         self.scale = alpha / rank
         self.dropout = nn.Dropout(dropout)
         like = layer.weight
-        self.down = nn.Parameter(torch.empty(rank, layer.in_features, dtype=like.dtype, device=like.device))
+        down = torch.empty(rank, layer.in_features, dtype=like.dtype)  # drawn on the CPU: the same on every device
+        nn.init.kaiming_uniform_(down, a=math.sqrt(5))
+        self.down = nn.Parameter(down.to(like.device))
         self.up = nn.Parameter(torch.zeros(layer.out_features, rank, dtype=like.dtype, device=like.device))
-        nn.init.kaiming_uniform_(self.down, a=math.sqrt(5))
+        self.train(layer.training)
 
     def forward(self, inputs: Tensor) -> Tensor:
         plain: Tensor = self.layer(inputs)
@@ -64,8 +66,10 @@ def add_lora(
         seed: of the draws of A.
 
     Raises:
-        AnatomyError: no layer of these names.
+        AnatomyError: no layer of these names, or LoRA is there already.
     """
+    if has_lora(model):
+        raise AnatomyError(f"{type(model).__name__} has LoRA in it already. Call merge_lora(model) first.")
     head = model.get_output_embeddings()
     chosen = [
         (name, module)
@@ -73,7 +77,11 @@ def add_lora(
         if isinstance(module, nn.Linear) and module is not head and (names is None or name.split(".")[-1] in names)
     ]
     if not chosen:
-        raise AnatomyError(f"{type(model).__name__} has no linear layer called {sorted(names or ())} beside its head.")
+        called = "" if names is None else f" called {sorted(names)}"
+        raise AnatomyError(
+            f"{type(model).__name__} has no linear layer{called} beside its head. LoRA goes on layers of the class "
+            "nn.Linear; for others use PEFT."
+        )
     model.requires_grad_(False)
     trained: list[nn.Parameter] = []
     with torch.random.fork_rng(devices=[]):
@@ -83,6 +91,11 @@ def add_lora(
             _replace(model, name, added)
             trained += [added.down, added.up]
     return trained
+
+
+def has_lora(model: nn.Module) -> bool:
+    """Whether LoRA was put on any layer, and not merged yet."""
+    return any(isinstance(module, LoRALinear) for module in model.modules())
 
 
 def merge_lora(model: PreTrainedModel) -> None:

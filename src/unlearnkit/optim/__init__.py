@@ -4,6 +4,7 @@ from unlearnkit.optim.averaging import average_weights, take_average
 from unlearnkit.optim.hybrid import Alternating
 from unlearnkit.optim.low_bit import LowBitAdam, SignSGD
 from unlearnkit.optim.penalties import CurvaturePenalty, GradientPenalty
+from unlearnkit.optim.saliency import SalientGradient, SalientUpdates
 from unlearnkit.optim.sharpness import SharpnessAware
 from unlearnkit.optim.smoothing import RandomizedSmoothing
 from unlearnkit.optim.sophia import SophiaG
@@ -15,6 +16,8 @@ __all__ = [
     "GradientPenalty",
     "LowBitAdam",
     "RandomizedSmoothing",
+    "SalientGradient",
+    "SalientUpdates",
     "SharpnessAware",
     "SignSGD",
     "SophiaG",
