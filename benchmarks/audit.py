@@ -125,7 +125,7 @@ def guards(of: Ground) -> dict[str, Callable[[], Model]]:
     def guard() -> Model:
         prompts = {
             kind: [prompt_tokens(stage.tokenizer, template, one.question) for one in facts]
-            for kind, facts in (("forget", of.known), ("other", of.retained))
+            for kind, facts in (("forget", (*of.asked, *of.known)), ("other", of.retained))
         }
         features = prompt_features(original, [*prompts["forget"], *prompts["other"]])
         about = [True] * len(prompts["forget"]) + [False] * len(prompts["other"])

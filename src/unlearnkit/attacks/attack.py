@@ -21,19 +21,22 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Literal, Protocol, get_args, runtime_checkable
 
+import torch
 from attrs import Attribute, define, evolve, field, frozen
 from attrs.validators import ge, in_, min_len
 from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from unlearnkit.batch import Row, Template, prompt_tokens, template_of, tokenize
+from unlearnkit.batch import Row, Template, as_role, prompt_tokens, template_of, tokenize
 from unlearnkit.draws import keyed_draw
 from unlearnkit.errors import DataError, NeedError
 from unlearnkit.metrics.rouge import rouge
-from unlearnkit.models.causal import CausalLM, as_model, unguarded
+from unlearnkit.models.causal import CausalLM, as_model, evaluation_mode, unguarded
 from unlearnkit.models.generate import continued
 from unlearnkit.models.peft import PeftModel
-from unlearnkit.protocols import Decoding, Greedy, Model, Sampling
+from unlearnkit.observe import observe
+from unlearnkit.protocols import Decoding, Greedy, Model, Sampling, Tokens
+from unlearnkit.statistics import LabelLogProb
 
 ThreatModel = Literal["text", "sampling", "logits", "finetune_api", "activations", "weights", "weights+reference"]
 """What the attacker holds: a prompt box; one with a temperature; next-token probabilities; a service that fine-tunes on
@@ -252,6 +255,17 @@ class Target:
     def kept(self) -> float | None:
         """The share of retained knowledge that the model answers with; None without any to ask for."""
         return mean(self.leaks(self.retained)) if self.retained else None
+
+
+def mean_log_probs(model: Model | PreTrainedModel, rows: Sequence[Row], *, batch: int = 32) -> list[float]:
+    """Mean log-probability of each row's supervised tokens, in nats: an answer with its end, as `Target.row` makes it."""
+    need, wrapped = Tokens(LabelLogProb(), "scored"), as_model(model)
+    found: list[float] = []
+    with torch.no_grad(), evaluation_mode(wrapped):
+        for start in range(0, len(rows), batch):
+            piece = as_role(rows[start : start + batch], "scored")
+            found += observe({"model": wrapped}, piece, frozenset({need}))[need].means().tolist()
+    return found
 
 
 def mean(values: Mapping[str, float]) -> float:

@@ -26,15 +26,11 @@ from collections.abc import Callable, Mapping, Sequence
 from random import Random
 from typing import Literal
 
-import torch
 from attrs import Attribute, evolve, field, frozen
 
-from unlearnkit.attacks.attack import Budget, Outcome, Secret, Target, ThreatModel, check_secrets, mean
-from unlearnkit.batch import collate_text
+from unlearnkit.attacks.attack import Budget, Outcome, Secret, Target, ThreatModel, check_secrets, mean, mean_log_probs
 from unlearnkit.datasets.records import MCQ
 from unlearnkit.errors import DataError, NeedError
-from unlearnkit.models.causal import device_of, evaluation_mode
-from unlearnkit.statistics import label_log_probs
 
 Order = Literal["forget first", "retain first"]
 """Which of two questions stands first."""
@@ -169,17 +165,7 @@ def most_likely(target: Target, questions: Sequence[MCQ]) -> tuple[int, ...]:
         for one in questions
         for number, choice in enumerate(one.choices)
     ]
-    place, scores = device_of(target.model), list[float]()
-    with torch.no_grad(), evaluation_mode(target.model):
-        for start in range(0, len(rows), target.batch):
-            batch = collate_text(rows[start : start + target.batch])
-            hidden = target.model.hidden({name: value.to(place) for name, value in batch.inputs.items()}).final
-            wanted = batch.answer.to(place)
-            targets = batch.targets.to(place)[wanted]
-            found = label_log_probs(target.model.head(hidden[wanted]).float(), targets)
-            lines = batch.row.to(place)[wanted]
-            sums = torch.zeros(len(batch.rows), device=place).index_add(0, lines, found)
-            scores += (sums / torch.bincount(lines, minlength=len(batch.rows))).tolist()
+    scores = mean_log_probs(target.model, rows, batch=target.batch)
     taken, start = list[int](), 0
     for one in questions:
         of_it = scores[start : start + len(one.choices)]

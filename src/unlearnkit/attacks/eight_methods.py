@@ -31,13 +31,24 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 import torch
-from attrs import field, frozen
+from attrs import evolve, field, frozen
 from attrs.validators import min_len
 
-from unlearnkit.attacks.attack import Asking, Attack, Budget, Outcome, Secret, Target, ThreatModel, check_secrets
+from unlearnkit.attacks.attack import (
+    Asking,
+    Attack,
+    Budget,
+    Outcome,
+    Secret,
+    Target,
+    ThreatModel,
+    check_secrets,
+    mean_log_probs,
+)
 from unlearnkit.attacks.few_shot_rephrase import Form, outcome_of_forms
+from unlearnkit.batch import IGNORE, Row
 from unlearnkit.errors import NeedError
-from unlearnkit.models.causal import CausalLM, evaluation_mode
+from unlearnkit.models.causal import CausalLM
 from unlearnkit.models.prefixed import Prefixed
 
 JAILBREAKS: Mapping[str, str] = {
@@ -128,34 +139,32 @@ class OneOfTwo:
         )
 
     def _by_answer(self, target: Target, secret: Secret) -> float:
-        right, wrong = (
-            _log_prob(target, secret.question, answer) for answer in (secret.answer, secret.told(secret.wrong[0]))
-        )
-        return 0.5 if right == wrong else float(right > wrong)
+        rows = [target.row(secret.question, secret.told(word), id=word, role="told") for word in self._pair(secret)]
+        return _preferred(*mean_log_probs(target.model, rows))
 
     def _by_letter(self, target: Target, secret: Secret) -> float:
         hits = []
-        for right in ("A", "B"):
-            options = (secret.keyword, secret.wrong[0]) if right == "A" else (secret.wrong[0], secret.keyword)
-            question = f"{secret.question}\nA: {options[0]}\nB: {options[1]}"
-            first, second = (_log_prob(target, question, letter, ends=False) for letter in ("A", "B"))
-            hits.append(0.5 if first == second else float((first > second) == (right == "A")))
+        for order in (1, -1):
+            first, second = self._pair(secret)[::order]
+            question = f"{secret.question}\nA: {first}\nB: {second}"
+            rows = [_begun(target.row(question, letter, id=letter, role="told")) for letter in "AB"[::order]]
+            hits.append(_preferred(*mean_log_probs(target.model, rows)))
         return sum(hits) / 2
 
+    def _pair(self, secret: Secret) -> tuple[str, str]:
+        return secret.keyword, secret.wrong[0]
 
-def _log_prob(target: Target, question: str, answer: str, *, ends: bool = True) -> float:
-    """Mean log-probability of an answer's tokens, its end token included, or of its first token alone."""
-    row = target.row(question, answer, id="choice", role="choice")
-    tokens = row.inputs["input_ids"][None]
-    inputs = {"input_ids": tokens, "position_ids": torch.arange(tokens.shape[1])[None]}
-    model = target.model
-    with torch.no_grad(), evaluation_mode(model):
-        states = model.hidden(inputs).final[0]
-        where = (row.labels[1:] >= 0).nonzero()[:, 0]
-        if not ends:
-            where = where[:1]
-        logs = model.head(states[where]).float().log_softmax(-1)
-    return float(logs.gather(-1, row.labels[1:][where][:, None]).mean())
+
+def _preferred(right: float, wrong: float) -> float:
+    return 0.5 if right == wrong else float(right > wrong)
+
+
+def _begun(row: Row) -> Row:
+    """A row of whose answer the first token alone counts."""
+    first = int((row.labels != IGNORE).nonzero()[0])
+    labels = torch.full_like(row.labels, IGNORE)
+    labels[first] = row.labels[first]
+    return evolve(row, labels=labels)
 
 
 @frozen(kw_only=True, eq=False)

@@ -51,15 +51,13 @@ from numpy.typing import NDArray
 from scipy.optimize import minimize
 from torch import Tensor
 
-from unlearnkit.attacks.attack import Budget, Outcome, Secret, Target, ThreatModel, check_secrets
+from unlearnkit.attacks.attack import Budget, Outcome, Secret, Target, ThreatModel, check_secrets, mean_log_probs
 from unlearnkit.attacks.logit_lens import Choice, choice_of, chosen, lens_logits, states_of
 from unlearnkit.batch import Row
 from unlearnkit.errors import DataError
-from unlearnkit.models.causal import CausalLM, evaluation_mode
+from unlearnkit.models.causal import CausalLM
 from unlearnkit.models.generate import end_tokens
-from unlearnkit.observe import observe
-from unlearnkit.protocols import Model, Tokens, resid_post
-from unlearnkit.statistics import LabelLogProb
+from unlearnkit.protocols import resid_post
 
 ProbeKind = Literal["ridge", "logistic", "component", "ccs"]
 
@@ -265,7 +263,7 @@ class LinearProbe:
             secret.id: pairs for secret, pairs in zip(asked, self._read(model, target, asked, layers), strict=True)
         }
         others = self._read(model, target, known, layers)
-        own = _log_probs(target.model, [row for rows in told.values() for row in rows], target.batch)
+        own = mean_log_probs(target.model, [row for rows in told.values() for row in rows], batch=target.batch)
         after: dict[str, float] = {}
         control: dict[str, float] = {}
         for fold in sorted(set(of_fold.values())) or [0]:
@@ -470,14 +468,3 @@ def _without_end(ids: Tensor, ends: frozenset[int]) -> Tensor:
     while length > 1 and int(ids[length - 1]) in ends:
         length -= 1
     return ids[:length]
-
-
-def _log_probs(model: Model, rows: Sequence[Row], batch: int) -> list[float]:
-    """Mean log-probability of each row's answer tokens."""
-    need = Tokens(LabelLogProb(), "told")
-    found: list[float] = []
-    with torch.no_grad(), evaluation_mode(model):
-        for start in range(0, len(rows), batch):
-            found += observe({"model": model}, rows[start : start + batch], frozenset({need}))[need].means().tolist()
-    assert all(map(math.isfinite, found))
-    return found

@@ -57,6 +57,7 @@ from unlearnkit.attacks.attack import (
     ThreatModel,
     check_secrets,
     kept_beside,
+    mean_log_probs,
     words_of,
 )
 from unlearnkit.attacks.relearning import check_benign
@@ -68,7 +69,7 @@ from unlearnkit.objectives.cross_entropy import CrossEntropy
 from unlearnkit.observe import observe
 from unlearnkit.protocols import Model, Tokens
 from unlearnkit.scorers.multiple_choice import letter_hits
-from unlearnkit.statistics import Candidates, LabelLogProb
+from unlearnkit.statistics import Candidates
 from unlearnkit.train import Step, unlearn
 
 Form = Literal["letter", "answer"]
@@ -218,13 +219,7 @@ def letter_scores(model: Model | PreTrainedModel, rows: Sequence[Row], tokens: S
 
 def option_scores(model: Model | PreTrainedModel, questions: Sequence[Sequence[Row]]) -> Tensor:
     """Mean log p of the supervised tokens of each option of each question: [Q, k] float64, on the CPU."""
-    need = Tokens(LabelLogProb(), "asked")
-    pieces = []
-    for rows in questions:
-        with torch.no_grad(), evaluation_mode(model):
-            seen = observe({"model": as_model(model)}, as_role(rows, "asked"), frozenset({need}))
-        pieces.append(seen[need].means().double().cpu())
-    return torch.stack(pieces)
+    return torch.tensor([mean_log_probs(model, rows) for rows in questions], dtype=torch.float64)
 
 
 def retrained(
