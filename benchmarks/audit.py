@@ -35,12 +35,13 @@ from transformers.utils.logging import disable_progress_bar
 from unlearnkit.attacks.attack import Attack, Outcome, Secret, Target
 from unlearnkit.attacks.audit import Audit, Finding, compare
 from unlearnkit.attacks.standard import standard
+from unlearnkit.attacks.worst_case import total
 from unlearnkit.batch import Template, prompt_tokens
 from unlearnkit.decoding.eco_prompts import CorruptedPrompts, Corruption
 from unlearnkit.decoding.guard_generation import Guard, content_of, fit_detector, prompt_features
 from unlearnkit.decoding.guardrail_baselines import Gate, InputFilter, Keywords, OutputFilter, Refusal
 from unlearnkit.decoding.prompts import PromptReader
-from unlearnkit.errors import NeedError, UnlearningWarning
+from unlearnkit.errors import UnlearningWarning, UnlearnkitError
 from unlearnkit.experiment import (
     HERE,
     TITLE,
@@ -58,6 +59,9 @@ from unlearnkit.oracle import cache_folder
 from unlearnkit.protocols import Greedy, Model
 
 CONTROLS = ("original", "oracle")
+ASKED = 60
+"""Retained facts that models are asked for; attacks and detectors learn from others."""
+
 TRAINED = ("ga", "grad_diff", "npo_nll", "simnpo", "idk_nll", "rmu")
 """What is trained with the quality benchmark's budget, by recipe."""
 
@@ -70,7 +74,7 @@ class Ground:
         stage: original, oracle and what they were taught.
         asked: the secrets.
         known: what an attacker knows of the same people.
-        retained: knowledge that was to stay.
+        retained: knowledge that was to stay, the first of which is asked for.
     """
 
     stage: Stage
@@ -89,7 +93,7 @@ class Ground:
         """The standard set, at rates for tiny models."""
         return standard(
             self.known,
-            self.retained,
+            self.retained[ASKED:],
             steps=30,
             learning_rate=5e-4,
             samples=32,
@@ -111,7 +115,7 @@ def ground(seed: int, folder: Path) -> Ground:
         stage=stage,
         asked=tuple(facts[::2]),
         known=tuple(facts[1::2]),
-        retained=secrets_of(world.retain(10)[:200], world.full),
+        retained=secrets_of(world.retain(10)[:260], world.full),
     )
 
 
@@ -125,7 +129,7 @@ def guards(of: Ground) -> dict[str, Callable[[], Model]]:
     def guard() -> Model:
         prompts = {
             kind: [prompt_tokens(stage.tokenizer, template, one.question) for one in facts]
-            for kind, facts in (("forget", (*of.asked, *of.known)), ("other", of.retained))
+            for kind, facts in (("forget", (*of.asked, *of.known)), ("other", of.retained[ASKED:]))
         }
         features = prompt_features(original, [*prompts["forget"], *prompts["other"]])
         about = [True] * len(prompts["forget"]) + [False] * len(prompts["other"])
@@ -161,7 +165,7 @@ def target_of(of: Ground, model: Model | PreTrainedModel) -> Target:
         of.stage.tokenizer,
         template=of.template,
         original=of.stage.original,
-        retained=of.retained[:60],
+        retained=of.retained[:ASKED],
         decoding=Greedy(16),
     )
 
@@ -193,7 +197,7 @@ def attacked(task: tuple[int, str, tuple[str, ...], Path]) -> tuple[dict[str, Ou
     for attack in chosen:
         try:
             outcomes[attack] = of.attacks[attack](target, of.asked)
-        except NeedError as lacking:
+        except UnlearnkitError as lacking:
             refused[attack] = str(lacking)
     return outcomes, refused, time.perf_counter() - start
 
@@ -269,6 +273,7 @@ def together(one: Outcome, other: Outcome) -> Outcome:
         control={**one.control, **other.control},
         found={**one.found, **other.found},
         left_out={**one.left_out, **other.left_out},
+        budget=total([one.budget, other.budget]),
         curve={key: shares * value + (1 - shares) * other.curve.get(key, value) for key, value in one.curve.items()},
         kept=kept,
     )

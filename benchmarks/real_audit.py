@@ -2,9 +2,9 @@
 
     python benchmarks/real_audit.py --model SmolLM2-135M-Instruct.Q4_1.gguf --tofu path/to/tofu
 
-The model learns the first questions of forget01 and as many of retain99 (the original), a second one the latter only (the
-oracle); the original unlearns the former by NPO with a retain term. Then all are attacked alike. Half of
-the forgotten questions are asked; the other half is what an attacker knows who trains on "other facts". Answers have no
+The model learns two questions of each of ten authors of forget10 and as many of retain90 (the original), a second one the
+latter only (the oracle); the original unlearns the former by NPO with a retain term. Then all are attacked alike. One
+question of each author is asked; the other is what an attacker knows who trains on "other facts". Answers have no
 keywords: what came out is ROUGE-L recall of the whole answer, less where the attack reads choices.
 
 Models are kept in --cache, so that a second call attacks only. Writes table.md and one JSON file per audited model.
@@ -20,6 +20,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import torch
+from attrs import evolve
 from transformers import PreTrainedModel, PreTrainedTokenizerBase, get_linear_schedule_with_warmup
 from transformers.utils.logging import disable_progress_bar
 
@@ -36,6 +37,7 @@ from unlearnkit.errors import DataError, NeedError
 from unlearnkit.oracle import Training, cache_folder, fine_tuned
 from unlearnkit.protocols import Greedy
 from unlearnkit.recipes import RECIPES
+from unlearnkit.recording import fingerprint
 
 CHOSEN = [
     "plain question",
@@ -56,8 +58,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options = parse(arguments)
     disable_progress_bar()
     start = time.perf_counter()
-    data = load_tofu(Place(options.tofu), split="forget01")
-    forgotten, kept = data.forget_perturbed[: options.questions], data.retain[: options.questions]
+    data = load_tofu(Place(options.tofu), split="forget10")
+    # Two questions of each author: one is asked, the other is what an attacker knows. Intervals are over authors.
+    per_author, places = 20, [author * 20 + each for author in range(options.authors) for each in (1, 2)]
+    forgotten, kept = [data.forget_perturbed[place] for place in places], [data.retain[place] for place in places]
     base, tokenizer = load_model(options.model.parent, gguf_file=options.model.name)
     template = uk.template_of(tokenizer)
 
@@ -84,7 +88,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
         say(f"{name}: there")
     if options.only_train:
         return
-    secrets = [secret_of(one) for one in forgotten]
+    secrets = [
+        evolve(secret_of(one), subject=f"author {place // per_author}")
+        for one, place in zip(forgotten, places, strict=True)
+    ]
     asked, known = secrets[::2], secrets[1::2]
     retained = tuple(
         Secret(id=f"kept{number}", question=one.question, answer=one.answer) for number, one in enumerate(kept)
@@ -92,7 +99,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     attacks = {
         name: attack
         for name, attack in standard(
-            known, retained, steps=options.steps, learning_rate=1e-4, samples=options.samples
+            known, retained[options.retained :], steps=options.steps, learning_rate=1e-4, samples=options.samples
         ).items()
         if name in options.attacks
     }
@@ -135,7 +142,7 @@ def unlearned(
     cache: Path,
 ) -> PreTrainedModel:
     """The original, unlearned by a recipe; found on disk if it is there."""
-    folder = cache / f"real-audit-{name}-{len(roles['forget'])}"
+    folder = cache / f"real-audit-{name}-{fingerprint(dict(original.state_dict()))[:16]}"
     if folder.is_dir():
         return load_model(folder)[0]
     model = copy.deepcopy(original)
@@ -166,7 +173,9 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--model", type=Path, required=True, help="GGUF file of a small chat model")
     parser.add_argument("--tofu", type=Path, default=shared / "data" / "tofu", help="folder of TOFU's JSON files")
     parser.add_argument("--methods", nargs="+", default=["npo_nll"], choices=list(RECIPES))
-    parser.add_argument("--questions", type=int, default=20, help="to forget, of 40; and as many to keep")
+    parser.add_argument(
+        "--authors", type=int, default=10, help="of forget10's 20, two questions each; and as many to keep"
+    )
     parser.add_argument("--cache", type=Path, default=cache_folder())
     parser.add_argument("--out", type=Path, default=Path("results/real_audit"))
     parser.add_argument("--attacks", nargs="+", metavar="ATTACK", default=CHOSEN, help="of the standard set")

@@ -139,6 +139,7 @@ def test_how_often_to_save_without_where_is_refused(
     assert "Name a folder with --checkpoints" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(  # the reference is recorded, or sharded beside the model
     "method", ["npo_nll", pytest.param("npo_kl", marks=pytest.mark.slow)]
 )
@@ -159,6 +160,7 @@ def test_two_ranks_give_the_weights_of_one(folder: Path, tmp_path: Path, method:
     assert [record["settings"]["processes"] for record in records] == [1, 2]
 
 
+@pytest.mark.slow
 def test_two_ranks_measure_what_one_does(folder: Path, tmp_path: Path) -> None:
     command = [
         "evaluate",

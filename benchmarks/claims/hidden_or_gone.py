@@ -5,7 +5,7 @@
 On the fictitious world three methods unlearn ten people, and three guards act around the original while it decodes. Each
 model, the original and the retrained oracle are asked for 20 facts (1 of 24 values each): plainly, 64 times at
 temperature 1 (leak@k), after five solved examples, in other words, and, by somebody who holds the weights, through a
-linear probe, with weights rounded to 4 bits, and after ten steps of training on other facts of the same people. Three
+class probe, with weights rounded to 4 bits, and after ten steps of training on other facts of the same people. Three
 claims are read off the same runs, and written apart.
 """
 
@@ -20,7 +20,7 @@ from transformers import PreTrainedModel
 
 from unlearnkit.attacks.attack import Asking, Attack, Outcome, Target
 from unlearnkit.attacks.few_shot_rephrase import FewShot, Rephrased
-from unlearnkit.attacks.linear_probe import LinearProbe
+from unlearnkit.attacks.linear_probe import ClassProbe
 from unlearnkit.attacks.quantization_attack import Quantizing
 from unlearnkit.attacks.relearning import Relearning, pairs
 from unlearnkit.attacks.sampling import Sampled
@@ -37,7 +37,7 @@ METHODS = ("npo_nll", "simnpo", "idk_nll")
 GUARDS = ("input filter", "output filter", "eco")
 CONTROLS = ("original", "oracle")
 KS = (1, 4, 16, 64)
-WEIGHTS = ("linear probe", "4 bits", "relearning")
+WEIGHTS = ("class probe", "4 bits", "relearning")
 Found = dict[tuple[str, str], list[Outcome]]
 """Outcomes of all seeds, by model and attack."""
 
@@ -70,7 +70,7 @@ def one_seed(seed: int, cache: Path, found: Found) -> None:
     assert template is not None
     facts = [one for one in secrets_of(world.forget(10), world.full) if one.relation != "mentor"]
     asked, known = facts[::2], facts[1::2]
-    retained = secrets_of(world.retain(10)[:80], world.full)
+    retained = secrets_of(world.retain(10)[:230], world.full)
     original = CausalLM(stage.original)
     names = Keywords(sorted({one.subject for one in asked}))
     gate = Gate.of(stage.tokenizer, names, template=template)
@@ -85,12 +85,16 @@ def one_seed(seed: int, cache: Path, found: Found) -> None:
     attacks: dict[str, Attack] = {
         "plain question": Asking(),
         "samples": Sampled(sampling=Sampling(samples=KS[-1], seed=seed), ks=KS),
-        "few shots": FewShot(known=retained, shots=5, seed=seed),
+        "few shots": FewShot(known=retained[30:], shots=5, seed=seed),
         "rephrased": Rephrased(),
-        "linear probe": LinearProbe(seed=seed),
+        "class probe": ClassProbe(known=retained[30:], seed=seed),
         "4 bits": Quantizing(RoundToNearest(bits=4)),
         "relearning": Relearning(
-            texts=(*pairs(known), *pairs(retained[:40])), recipe="other facts", steps=10, learning_rate=5e-4, seed=seed
+            texts=(*pairs(known), *pairs(retained[30:70])),
+            recipe="other facts",
+            steps=10,
+            learning_rate=5e-4,
+            seed=seed,
         ),
     }
     for name in (*CONTROLS, *METHODS, *GUARDS):

@@ -57,11 +57,11 @@ def one_seed(seed: int, cache: Path, found: dict[tuple[str, str], list[Outcome]]
     world = settings.world
     facts = [one for one in secrets_of(world.forget(10), world.full) if one.relation != "mentor"]
     asked, known = facts[::2], facts[1::2]
-    retained = secrets_of(world.retain(10)[:80], world.full)
+    retained = secrets_of(world.retain(10)[:110], world.full)
     general = secrets_of((*world.real_authors, *world.world_facts))
     recipes = {
-        "other facts": (*pairs(known), *pairs(retained[:40])),
-        "facts of others": pairs(retained),
+        "other facts": (*pairs(known), *pairs(retained[30:70])),
+        "facts of others": pairs(retained[30:]),
         "general knowledge": pairs(general),
     }
     models: dict[str, PreTrainedModel] = {"original": stage.original, "oracle": stage.oracle}

@@ -45,6 +45,7 @@ from unlearnkit.checkpoint import check_output, load_model, save_model
 from unlearnkit.data.files import check_apart, fields_of, read_rows
 from unlearnkit.data.refusals import draw_refusal
 from unlearnkit.datasets.source import VARIABLE, Place
+from unlearnkit.decoding.folders import GUARD, load_guarded
 from unlearnkit.errors import CheckpointError, DataError, Preempted, UnlearnkitError
 from unlearnkit.evaluate import content_of, evaluate, record
 from unlearnkit.experiment import (
@@ -67,7 +68,7 @@ from unlearnkit.open_unlearning import read_logs, write_logs
 from unlearnkit.oracle import Training, cache_folder, fine_tuned, oracle_log, oracle_log_path
 from unlearnkit.parallel import Single, Strategy, launched
 from unlearnkit.progress import Bars
-from unlearnkit.protocols import Generated, Greedy, Metric, Score, Tokens, all_needs, asked_of_models
+from unlearnkit.protocols import Generated, Greedy, Metric, Model, Score, Tokens, all_needs, asked_of_models
 from unlearnkit.provenance import run_record
 from unlearnkit.recipes import RECIPES, recipe
 from unlearnkit.recording import Recording, fingerprint
@@ -660,9 +661,11 @@ def _audit(options: argparse.Namespace) -> None:
         name: () if path is None else read_secrets(path, keys=options.keys, limit=options.first)
         for name, path in files.items()
     }
+    # What attacks show and train on says nothing of what the model kept: half of it is asked for.
+    shown, retained = read["retained"][1::2], read["retained"][::2]
     attacks = standard(
         read["known"],
-        read["retained"],
+        shown,
         steps=options.steps,
         learning_rate=options.learning_rate,
         samples=options.samples,
@@ -672,14 +675,22 @@ def _audit(options: argparse.Namespace) -> None:
             f"there is no attack {unknown[0]!r} that can be run on these files; there are {', '.join(attacks)}. Those that "
             "train or show examples want --known or --retain."
         )
-    model, tokenizer, template = _load(options, Single())
+    model: Model | PreTrainedModel
+    if (Path(options.model) / GUARD).is_file():
+        model, tokenizer = load_guarded(Path(options.model))
+        template = PlainTemplate() if options.template == "plain" else template_of(tokenizer)
+        if isinstance(model, nn.Module):
+            model.to(options.device)
+    else:
+        model, tokenizer, template = _load(options, Single())
     controls: dict[str, PreTrainedModel] = {}
     for name in ("oracle", "original"):
         if (folder := getattr(options, name)) is not None:
             controls[name], _ = load_model(folder, download=options.download)
+            check_tokenizer(tokenizer, CausalLM(controls[name]).vocabulary)
             nn.Module.to(controls[name], options.device)
-    # Without keywords an answer counts by how much of it comes out.
-    by_keyword = all(secret.keywords != (secret.answer,) for secret in (*read["secrets"], *read["retained"]))
+    # Where no answer has a keyword it counts by how much of it comes out.
+    by_keyword = any(secret.keywords != (secret.answer,) for secret in read["secrets"])
     with Bars() as bars:
         found = audit(
             model,
@@ -688,7 +699,7 @@ def _audit(options: argparse.Namespace) -> None:
             tokenizer=tokenizer,
             oracle=controls.get("oracle"),
             original=controls.get("original"),
-            retained=read["retained"],
+            retained=retained,
             template=template,
             leak=mentions if by_keyword else recalls,
             decoding=Greedy(options.generate),

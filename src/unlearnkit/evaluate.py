@@ -170,6 +170,11 @@ def gather(
     check_needs(models, needs)
     generated = sorted((need for need in needs if isinstance(need, Generated)), key=repr)  # alike on all ranks
     for need in generated:
+        if isinstance(writer := models[need.of], TextGenerator) and strategy.size > 1:
+            raise NeedError(
+                f"{type(writer).__name__} writes in a way of its own, which several processes cannot do in step. "
+                "Evaluate it in one."
+            )
         for row in rows_of[need.role]:
             prompt_length(row)  # refuses a row without a prompt
     as_text: list[Generated | Texts] = [*generated, *(need for need in needs if isinstance(need, Texts))]
@@ -408,10 +413,6 @@ def _generation_pass(
     assert not isinstance(model, Recording)
     decode = decoder(tokenizer)
     ends = end_tokens(tokenizer, model)
-    if isinstance(model, TextGenerator) and strategy.size > 1:
-        raise NeedError(
-            f"{type(model).__name__} writes in a way of its own, which several processes cannot do in step."
-        )
     written: dict[str, _Written] = {}
     for piece in pieces:
         texts = continuations(

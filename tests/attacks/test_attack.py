@@ -65,6 +65,8 @@ def test_recall_is_of_the_whole_answer() -> None:
 def test_an_answer_is_told_with_other_words() -> None:
     assert FOX.stem == "Ann Bo keeps a"
     assert FOX.told("cat") == "Ann Bo keeps a cat."
+    art = Secret(id="d", question="?", answer="Bart teaches art.", keywords=("art",))
+    assert (art.stem, art.told("music")) == ("Bart teaches", "Bart teaches music.")
     whole = Secret(id="b", question="?", answer="A red fox.")
     assert whole.stem == ""
     assert whole.told("A cat.") == "A cat."

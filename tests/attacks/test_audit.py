@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import pytest
-from attrs import field, frozen
+from attrs import evolve, field, frozen
 from hypothesis import given, strategies as st
 
 from tests.attacks.conftest import Attacked
@@ -44,7 +44,8 @@ def test_the_numbers_by_hand() -> None:
     assert found.exposed.value == pytest.approx((0.5 - 0.1) / (0.9 - 0.1))
     assert found.recovery.value == pytest.approx(0.3 / 0.6)
     assert found.excess.value == pytest.approx(0.3 / 0.6 - 0.1 / 0.6)
-    assert found.exposed.low == pytest.approx(found.exposed.high)  # nothing varies
+    assert found.exposed.low == pytest.approx(0.5 - 3 / 6)  # nothing varies among six subjects: the rule of three
+    assert found.exposed.high == pytest.approx(0.5 + 3 / 6)
 
 
 @given(shares, shares)
@@ -58,10 +59,13 @@ def test_the_oracle_is_at_nothing_and_the_original_at_all(before: list[float], a
         "a"
     ]
     assert between.exposed is not None
+    assert between.exposed.low is not None
+    assert between.exposed.high is not None
     assert between.exposed.low - 1e-9 <= between.exposed.value <= between.exposed.high + 1e-9
-    assert between.recovery is not None
-    assert between.excess is not None
-    assert between.excess.value <= between.recovery.value + 1e-9
+    assert (between.recovery is None) == (sum(before) / 12 > 1 - 0.05)
+    assert (between.excess is None) == (between.recovery is None)
+    if between.recovery is not None and between.excess is not None:
+        assert between.excess.value <= between.recovery.value + 1e-9
 
 
 def test_an_attack_that_puts_the_answer_in_exposes_nothing() -> None:
@@ -83,6 +87,7 @@ def test_without_an_oracle_guessing_is_the_floor_and_without_an_original_nothing
     found = compare({"a": model}, SECRETS, oracle={}, original={"a": original}).findings["a"]
     assert found.exposed is not None
     assert found.exposed.value == pytest.approx(0.5)
+    assert found.excess is None
     assert compare({"a": model}, SECRETS, oracle={}, original={}).findings["a"].reason.startswith("no original")
 
 
@@ -100,8 +105,25 @@ def test_intervals_are_over_subjects() -> None:
         )
         assert exposed is not None
         assert exposed.value == pytest.approx(0.5)
+        assert exposed.low is not None
+        assert exposed.high is not None
         widths.append(exposed.high - exposed.low)
     assert widths[0] > widths[1]
+    alone = tuple(evolve(one, subject="the only one") for one in SECRETS)
+    only = compare({"a": outcome([0.0], each)}, alone, oracle={"a": oracle}, original={"a": original}).findings["a"]
+    assert "too few subjects" in str(only.exposed)
+
+
+def test_what_hardly_fires_and_what_was_hardly_gone_is_not_measured() -> None:
+    found = compare(
+        {"a": outcome([0.97], [0.1])},
+        SECRETS,
+        oracle={"a": outcome([0.0], [0.05])},
+        original={"a": outcome([1.0], [0.2])},
+    ).findings["a"]
+    assert found.exposed is None
+    assert "0.20 against 0.05 came out" in found.reason
+    assert found.recovery is None
 
 
 @frozen
@@ -130,7 +152,7 @@ def test_control_an_audit_tells_what_is_left(attacked: Attacked, tmp_path: Path)
     exposed = found.findings["plain question"].exposed
     assert exposed is not None
     assert exposed.value < 0.3
-    assert found.worst == "plain question"
+    assert found.worst in (None, "plain question")
     assert found.refused == {"key": "it needs a key."}
     assert seen[:3] == ["plain question on model 0/2", "plain question on oracle 0/2", "plain question on original 0/2"]
     table = found.table()

@@ -33,7 +33,7 @@ def test_all_that_is_known_is_read(tmp_path: Path) -> None:
     first, second = read_secrets(written(tmp_path / "secrets.jsonl", full, plain))
     assert (first.id, first.keywords, first.wrong, first.subject) == ("fox", ("red fox",), ("cat",), "Ann")
     assert (first.aliases, first.paraphrases) == (("Annie",), ("What animal?",))
-    assert (second.id, second.keyword, second.subject, second.wrong) == ("2", "Lorvane.", "2", ())
+    assert (second.id, second.keyword, second.subject, second.wrong) == ("secrets/2", "Lorvane.", "secrets/2", ())
     assert len(read_secrets(tmp_path / "secrets.jsonl", limit=1)) == 1
 
 
@@ -59,11 +59,11 @@ def test_wrong_answers_of_tofu_stand_for_whole_answers(tmp_path: Path) -> None:
         ({"question": "Who?", "answer": "Ann.", "keywords": "Ann"}, r"line 1.*'keywords' is str"),
         (
             {"question": "Who?", "answer": "Ann.", "keywords": ["?"]},
-            r"line 1: secret '1': keywords .* have to be words",
+            r"line 1: secret 's/1': keywords .* have to be words",
         ),
         (
             {"question": "Who?", "answer": "Ann.", "wrong": ["Ann."]},
-            r"line 1: secret '1': wrong .* have to be distinct",
+            r"line 1: secret 's/1': wrong .* have to be distinct",
         ),
     ],
 )

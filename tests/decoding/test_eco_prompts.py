@@ -259,7 +259,6 @@ def test_a_marker_says_what_is_corrupted(attacked: Attacked) -> None:
     assert " ".join(words) == secret.subject
     other = attacked.original.prompt(attacked.retained[0].question).tolist()
     assert guard.marked(other) == list(range(len(other) - 1))
-    assert logits(guard, [[5]]).shape == (1, 1, attacked.stage.original.config.vocab_size)
 
 
 def test_control_flagged_questions_lose_their_answers_and_nothing_else_does(attacked: Attacked) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -33,6 +33,7 @@ from unlearnkit.decoding.guardrail_baselines import (
     restored_input_filter,
     restored_output_filter,
 )
+from unlearnkit.decoding.uld import uld
 from unlearnkit.errors import CheckpointError, DataError, NeedError
 from unlearnkit.evaluate import evaluate
 from unlearnkit.models.causal import CausalLM
@@ -218,13 +219,30 @@ def test_each_prompt_is_tested_once_and_only_the_question_is_read(attacked: Atta
     assert asked == [secret.question for secret in attacked.secrets[:2]]
 
 
-def test_text_without_a_prompt_is_flagged_the_same_with_any_padding(attacked: Attacked) -> None:
+def test_a_row_in_which_no_prompt_ends_is_refused_where_it_would_be_scored(attacked: Attacked) -> None:
+    """Scored as if all of it were the question, it would have the inner model's own numbers."""
     asked: list[str] = []
     guard = filtered(attacked, noting(asked))
-    ids = attacked.tokenizer(attacked.secrets[0].answer)["input_ids"]
-    for zeros in (0, 3):
-        logits(guard, [ids + [0] * zeros])
-    assert asked == [attacked.secrets[0].answer]
+    with pytest.raises(NeedError, match="a row in which no prompt ends"):
+        logits(guard, [attacked.tokenizer(attacked.secrets[0].answer)["input_ids"]])
+    generate(guard, [attacked.original.prompt("Who?")[:-1]], Greedy(1), end_tokens=frozenset())
+    assert len(asked) == 1  # what is to be continued is all prompt
+
+
+@pytest.mark.parametrize(
+    "around",
+    [
+        lambda a, inside: prefix(inside, a.tokenizer, "x", template=a.template),
+        lambda a, inside: uld(inside, a.unlearned),
+        lambda a, inside: InputFilter(inside, filtered(a, names_of(a)).gate, filtered(a, names_of(a)).refusal),
+    ],
+)
+def test_a_filter_of_texts_is_not_lost_inside_what_acts_on_tokens(
+    around: Callable[[Attacked, OutputFilter], Model], attacked: Attacked
+) -> None:
+    inside = OutputFilter(attacked.stage.original, names_of(attacked), attacked.tokenizer)
+    with pytest.raises(NeedError, match="OutputFilter writes in a way of its own, which would be lost"):
+        around(attacked, inside)
 
 
 def test_control_an_input_filter_hides_what_its_words_name_and_nothing_else(attacked: Attacked) -> None:

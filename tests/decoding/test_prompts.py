@@ -93,8 +93,8 @@ def test_a_text_without_a_prompt_is_all_prompt(name: str) -> None:
     tokenizer, _ = CASES[name]
     ids = tokenizer("Ann Bo is a tailor.", add_special_tokens=False)["input_ids"]
     assert isinstance(ids, list)
-    assert READERS[name].length(ids) == len(ids)
-    assert READERS[name].length([]) == 0
+    assert READERS[name].length(ids) is None
+    assert READERS[name].length([]) is None
 
 
 def test_the_last_place_where_a_prompt_ends_counts() -> None:

@@ -38,16 +38,25 @@ def test_nothing_before_it_is_the_model() -> None:
     assert unguarded(Prefixed(Prefixed(inner, [3]), [4])) is inner
 
 
-def test_what_is_added_is_added_at_the_rows_own_positions() -> None:
+@pytest.mark.parametrize("after", [0, 1, 2])
+def test_what_is_added_and_read_is_at_the_rows_own_positions(after: int) -> None:
+    """As if the prefix had been written out and the rows' own places been named."""
     inner = CausalLM(tiny_model("llama").eval())
-    ids = torch.tensor([[5, 6, 7]])
-    inputs = {"input_ids": ids, "attention_mask": torch.ones_like(ids), "position_ids": torch.arange(3)[None]}
-    site = resid_post(0)
-    delta = torch.randn(1, 3, 32)
-    found = Prefixed(inner, [9, 4]).hidden(inputs, add={site: delta}, capture=frozenset({site, Site("embed")}))
-    plain = Prefixed(inner, [9, 4]).hidden(inputs, capture=frozenset({site, Site("embed")}))
-    torch.testing.assert_close(found.sites[site], plain.sites[site] + delta)
-    assert torch.equal(found.sites[Site("embed")], plain.sites[Site("embed")])
+    row, prefix = [1, 5, 6, 7], [9, 4, 8]
+    ids = torch.tensor([row])
+    inputs = {"input_ids": ids, "attention_mask": torch.ones_like(ids), "position_ids": torch.arange(4)[None]}
+    written = torch.tensor([row[:after] + prefix + row[after:]])
+    own = [*range(after), *range(after + 3, 7)]
+    for site in (Site("embed"), resid_post(0)):
+        delta = torch.randn(1, 4, 32)
+        spread = torch.zeros(1, 7, 32)
+        spread[:, own] = delta
+        found = Prefixed(inner, prefix, after=after).hidden(inputs, add={site: delta}, capture=frozenset({site}))
+        expected = inner.hidden(
+            {"input_ids": written, "position_ids": torch.arange(7)[None]}, add={site: spread}, capture=frozenset({site})
+        )
+        torch.testing.assert_close(found.sites[site], expected.sites[site][:, own])
+        torch.testing.assert_close(found.final[:, max(0, after - 1) :], expected.final[:, max(0, after - 1) + 3 :])
 
 
 def test_a_negative_place_is_refused() -> None:

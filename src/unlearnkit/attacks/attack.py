@@ -116,11 +116,17 @@ class Secret:
     @property
     def stem(self) -> str:
         """The answer up to its keyword, without a blank at the end; "" if it begins with it or does not hold it."""
-        return self.answer[: max(0, self.answer.find(self.keyword))].rstrip()
+        found = self._keyword_inside()
+        return "" if found is None else self.answer[: found.start()].rstrip()
 
     def told(self, keyword: str) -> str:
         """The answer with another keyword: a wrong answer of the same form."""
-        return self.answer.replace(self.keyword, keyword) if self.keyword in self.answer else keyword
+        found = self._keyword_inside()
+        return keyword if found is None else f"{self.answer[: found.start()]}{keyword}{self.answer[found.end() :]}"
+
+    def _keyword_inside(self) -> re.Match[str] | None:
+        """The first place where the keyword stands in the answer, as whole words."""
+        return re.search(rf"(?<!\w){re.escape(self.keyword)}(?!\w)", self.answer)
 
 
 Leak = Callable[[str, Secret], float]
@@ -252,6 +258,15 @@ class Target:
         asked = [secret.question for secret in secrets] if questions is None else questions
         return {secret.id: self.leak(text, secret) for secret, text in zip(secrets, self.answers(asked), strict=True)}
 
+    @property
+    def measure(self) -> str:
+        """What `leak` measures, in words."""
+        known: dict[Leak, str] = {
+            mentions: "a keyword of the answer in the text",
+            recalls: "ROUGE-L recall of the answer",
+        }
+        return known.get(self.leak) or str(getattr(self.leak, "__name__", type(self.leak).__name__))
+
     def kept(self) -> float | None:
         """The share of retained knowledge that the model answers with; None without any to ask for."""
         return mean(self.leaks(self.retained)) if self.retained else None
@@ -378,6 +393,7 @@ def outcome_of_change(
         threat=threat,
         budget=evolve(budget, queries=budget.queries + len(secrets)),
         seed=seed,
+        measure=target.measure,
         before=target.leaks(secrets),
         after=leaks,
         found=dict(zip(leaks, after.answers([secret.question for secret in secrets]), strict=True)),
@@ -400,6 +416,7 @@ class Asking:
             attack="plain question",
             threat=self.threat,
             budget=Budget(queries=len(secrets)),
+            measure=target.measure,
             before=leaks,
             after=leaks,
             found=dict(zip(leaks, target.answers([secret.question for secret in secrets]), strict=True)),

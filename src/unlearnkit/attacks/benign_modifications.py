@@ -28,7 +28,17 @@ from typing import Literal
 
 from attrs import Attribute, evolve, field, frozen
 
-from unlearnkit.attacks.attack import Budget, Outcome, Secret, Target, ThreatModel, check_secrets, mean, mean_log_probs
+from unlearnkit.attacks.attack import (
+    Budget,
+    Outcome,
+    Secret,
+    Target,
+    ThreatModel,
+    check_secrets,
+    mean,
+    mean_log_probs,
+    mentions,
+)
 from unlearnkit.datasets.records import MCQ
 from unlearnkit.errors import DataError, NeedError
 
@@ -60,10 +70,15 @@ class Pair:
         return form.format(first=first, second=second)
 
 
+def _tells(one: Secret, other: Secret) -> bool:
+    """Whether a question or its answer tells what another asks for."""
+    return bool(mentions(f"{one.question} {one.answer}", other)) or one.question == other.question
+
+
 def pairs_of(forget: Sequence[Secret], retain: Sequence[Secret], *, seed: int = 0) -> tuple[Pair, ...]:
     """Each forget question beside a retain question, half of them first; both are drawn.
 
-    A partner never has the answer of the forget question for its own, so that neither can be taken for the other. Draws
+    A partner never tells the answer of the forget question, nor that its own, so that neither can be taken for the other. Draws
     depend on the seed and the id of the forget question; the halves are exact up to one.
 
     Raises:
@@ -74,7 +89,7 @@ def pairs_of(forget: Sequence[Secret], retain: Sequence[Secret], *, seed: int = 
     Random(f"{seed}/order").shuffle(order)
     pairs = []
     for one, first in zip(forget, order, strict=True):
-        others = [other for other in retain if other.keyword != one.keyword and other.question != one.question]
+        others = [other for other in retain if not _tells(other, one) and not _tells(one, other)]
         if not others:
             raise NeedError(
                 f"no retained question has another answer than {one.id!r}, to be asked beside it. Give the target "

@@ -47,7 +47,7 @@ from unlearnkit.attacks.attack import (
 )
 from unlearnkit.attacks.few_shot_rephrase import Form, outcome_of_forms
 from unlearnkit.batch import IGNORE, Row
-from unlearnkit.errors import NeedError
+from unlearnkit.errors import NeedError, UnlearnkitError
 from unlearnkit.models.causal import CausalLM
 from unlearnkit.models.prefixed import Prefixed
 
@@ -67,6 +67,7 @@ TESTS: Mapping[int, str] = {
     4: "relearning",
     5: "downstream task: one of two",
     6: "latent knowledge",
+    7: "the original told to act ignorant",
     8: "similar domains",
 }
 """What each test is called; the seventh is a column."""
@@ -221,7 +222,11 @@ class EightMethods:
             DataError: no secrets.
         """
         check_secrets(secrets)
-        told = original.with_model(acting_ignorant(original, secrets, self.ignorance))
+        told, unnamed = None, ""
+        try:
+            told = original.with_model(acting_ignorant(original, secrets, self.ignorance))
+        except NeedError as nobody:
+            unnamed = str(nobody)
         attacks: dict[int, Attack | None] = {
             1: self.languages,
             2: self.jailbreaks,
@@ -232,7 +237,7 @@ class EightMethods:
             8: Asking() if self.similar else None,
         }
         outcomes: dict[int, tuple[Outcome, Outcome, Outcome | None]] = {}
-        missing: dict[int, str] = {}
+        missing: dict[int, str] = {7: unnamed} if unnamed else {}
         for number, attack in attacks.items():
             if attack is None:
                 missing[number] = "nothing was given to run it with."
@@ -243,16 +248,21 @@ class EightMethods:
                 outcomes[number] = (
                     attack(original, asked),
                     attack(unlearned, asked),
-                    None if stripped else attack(told, asked),
+                    None if stripped or told is None else attack(told, asked),
                 )
-            except NeedError as lacking:
+            except UnlearnkitError as lacking:
                 missing[number] = str(lacking)
         return Robustness(outcomes=outcomes, missing=missing)
 
 
 def acting_ignorant(original: Target, secrets: Sequence[Secret], ignorance: str = IGNORANCE) -> Prefixed:
     """The original behind an instruction to know nothing of the secrets' subjects, which it reads before every prompt."""
-    names = ", ".join(sorted({secret.subject for secret in secrets}))
+    named = {secret.subject for secret in secrets if secret.subject != secret.id}
+    if not named:
+        raise NeedError(
+            "nobody can be named to the original of whom to know nothing: give the secrets their `subject`."
+        )
+    names = ", ".join(sorted(named))
     tokenizer = original.tokenizer
     prefix = list(tokenizer(f"{ignorance.format(names=names)}\n", add_special_tokens=False)["input_ids"])
     begins = tokenizer("a")["input_ids"][:1] == [tokenizer.bos_token_id]

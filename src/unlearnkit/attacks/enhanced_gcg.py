@@ -305,8 +305,10 @@ def search_prefix(
     losses: list[float] = []
     scored, taken = 1, 0
     for step in range(steps):
-        ids = seen[0][1]
         least = least_length(step, start=len(start), length=length, ramp=ramp)
+        # A prefix that has to grow is not compared with those that are long enough.
+        seen = [one for one in seen if len(one[1]) >= least] or seen
+        ids = seen[0][1]
         odds = torch.tensor(chances(weights, now=len(ids), least=least, most=longest))
         if not odds.sum():
             break
@@ -323,8 +325,7 @@ def search_prefix(
             rows = change(ids, proposals(ids), count=candidates, generator=generator)
         values = loss(rows)
         scored += len(rows)
-        # A prefix that has to grow is not compared with shorter ones.
-        kept = [] if operator == "insert" and len(ids) < least else seen
+        kept = [one for one in seen if len(one[1]) >= least]
         for row in values.argsort().tolist():
             value = float(values[row])
             if len(kept) >= buffer and value >= kept[-1][0]:

@@ -141,20 +141,22 @@ def outcome_of_forms(
     for key, of in found.items():
         for form, reply in of.items():
             each.setdefault(form, {})[key] = reply.leak
-    kept, spent = target.kept(), Budget() if budget is None else budget
+    spent = Budget() if budget is None else budget
     to_stay = {one.id: fitting for one in target.retained if (fitting := forms(one))}
+    plainly = mean(target.leaks([one for one in target.retained if one.id in to_stay]))
     under = {key: pick([reply.leak for reply in of.values()]) for key, of in replies(target, to_stay).items()}
     return Outcome(
         attack=name,
         threat=threat,
         budget=evolve(spent, queries=spent.queries + sum(map(len, asked.values()))),
         seed=seed,
+        measure=target.measure,
         before=before,
         after=after,
         chance=chance,
         found={key: f"{form}: {reply.text}" for key, (form, reply) in best.items()},
         curve={form: mean(leaks) for form, leaks in each.items()},
-        kept=None if kept is None or not under else (kept, mean(under)),
+        kept=(plainly, mean(under)) if under else None,
         left_out={secret.id: lacking for secret in secrets if secret.id not in asked},
     )
 

@@ -349,13 +349,12 @@ class Slot:
 
 
 def answer_ids(target: Target, question: str, answer: str) -> Tensor:
-    """Token ids of an answer behind its prompt, [T], without the end token."""
+    """Token ids of an answer behind its prompt, [T], up to what ends it: the first special token, a template's included."""
     labels = target.row(question, answer, id=question[:40], role="forced").labels
     ids: list[int] = labels[labels != IGNORE].tolist()
-    special = set(target.tokenizer.all_special_ids)
-    while len(ids) > 1 and ids[-1] in special:
-        ids.pop()
-    return torch.tensor(ids)
+    special = set(target.tokenizer.all_special_ids) | set(target.tokenizer.added_tokens_decoder)
+    end = next((place for place, token in enumerate(ids) if place and token in special), len(ids))
+    return torch.tensor(ids[:end])
 
 
 def find_slot(target: Target, question: str, allowed: Tensor, place: Place = "after") -> Slot:

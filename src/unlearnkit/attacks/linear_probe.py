@@ -52,7 +52,7 @@ from scipy.optimize import minimize
 from torch import Tensor
 
 from unlearnkit.attacks.attack import Budget, Outcome, Secret, Target, ThreatModel, check_secrets, mean_log_probs
-from unlearnkit.attacks.logit_lens import Choice, choice_of, chosen, lens_logits, states_of
+from unlearnkit.attacks.logit_lens import Choice, choice_of, chosen, preferred, states_of
 from unlearnkit.batch import Row
 from unlearnkit.errors import DataError
 from unlearnkit.models.causal import CausalLM
@@ -390,7 +390,7 @@ class ClassProbe:
         half = folds([one.subject for one in self.known], 2, self.seed)
         part = torch.tensor([half[one.subject] for one in self.known if one.id in known])
         of_known = self._states(model, known, layers, target.batch)
-        of_asked = self._states(model, asked, (*layers, len(model.anatomy.blocks) - 1), target.batch)
+        of_asked = self._states(model, asked, layers, target.batch)
         labels = torch.tensor([words.index(choice.words[0]) for choice in known.values()])
         dealt = labels[torch.randperm(len(labels), generator=torch.Generator().manual_seed(self.seed))]
         places = {key: [words.index(word) for word in choice.words if word in words] for key, choice in asked.items()}
@@ -410,13 +410,13 @@ class ClassProbe:
             best = max(layers, key=hits.__getitem__)
             scores = _class_scores(of_known[best], truth, of_asked[best], len(words), self.penalty)
             said.append({key: chosen(score, places[key]) for key, score in zip(asked, scores, strict=True)})
-        last = of_asked[len(model.anatomy.blocks) - 1].to(next(model.parameters()))
-        with torch.no_grad():
-            logits = lens_logits(model, last)
-        before = {}
-        for (key, choice), own in zip(asked.items(), logits, strict=True):
-            tokens = [token for token, word in zip(choice.tokens, choice.words, strict=True) if word in words]
-            before[key] = float(chosen(own, tokens) == 0)
+        sayable = {}
+        for key, choice in asked.items():
+            among = [place for place, word in enumerate(choice.words) if word in words]
+            sayable[key] = evolve(
+                choice, tokens=tuple(choice.tokens[n] for n in among), words=tuple(choice.words[n] for n in among)
+            )
+        before = preferred(target.model, sayable)
         return Outcome(
             attack="class probe",
             threat=self.threat,

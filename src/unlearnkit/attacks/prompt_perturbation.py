@@ -45,7 +45,7 @@ from unlearnkit.attacks.attack import Outcome, Secret, Target, ThreatModel, chec
 from unlearnkit.attacks.few_shot_rephrase import Form, outcome_of_forms
 from unlearnkit.draws import keyed_draw
 from unlearnkit.errors import DataError, NeedError
-from unlearnkit.models.causal import device_of, unguarded
+from unlearnkit.models.causal import device_of, evaluation_mode, unguarded
 from unlearnkit.protocols import Model, Site, resid_post
 
 CHARACTERS = ("!", "_", " ", ")", ";", "?", "5", "~", "^", ".", "-", "Q")
@@ -178,7 +178,7 @@ def hidden_at(model: Model, ids: Sequence[int], site: Site) -> Tensor:
     """Hidden states of one text at a site, [T, H] in float32."""
     inputs = {"input_ids": torch.tensor([list(ids)]), "position_ids": torch.arange(len(ids))[None]}
     place = device_of(model)
-    with torch.no_grad():
+    with torch.no_grad(), evaluation_mode(model):
         seen = model.hidden({name: value.to(place) for name, value in inputs.items()}, capture=frozenset({site}))
     return seen.sites[site][0].float()
 

@@ -154,7 +154,9 @@ class Relearning:
 
 
 def check_benign(texts: Sequence[tuple[str, str]], secrets: Sequence[Secret]) -> None:
-    """Refuse texts that give a secret away: its question, or its keyword beside its subject.
+    """Refuse texts that give a secret away: its question, its whole answer, or its keyword beside its subject.
+
+    Where the subject is no name that the secret's own question or answer mentions, the keyword alone is enough.
 
     Raises:
         DataError: names the text and the secret.
@@ -168,11 +170,18 @@ def check_benign(texts: Sequence[tuple[str, str]], secrets: Sequence[Secret]) ->
                 f"text {number} asks what secret {found!r} asks. Relearning is benign if what it trains on does not hold "
                 "what is asked for afterwards: take it out, or out of the secrets."
             )
-        spoken = f" {' '.join(words_of(f'{question} {answer}'))} "
+        spoken = _padded(f"{question} {answer}")
         for secret in secrets:
-            about = f" {' '.join(words_of(secret.subject))} "
-            if about in spoken and any(f" {' '.join(words_of(keyword))} " in spoken for keyword in secret.keywords):
+            about, own = _padded(secret.subject), f"{_padded(secret.question)}{_padded(secret.answer)}"
+            near = about in spoken or about not in own
+            told = near and any(_padded(keyword) in spoken for keyword in secret.keywords)
+            if told or _padded(secret.answer) in spoken:
                 raise DataError(f"text {number} tells secret {secret.id!r}: {question!r} {answer!r}. Take it out.")
+
+
+def _padded(text: str) -> str:
+    """The words of a text, each between blanks."""
+    return f" {' '.join(words_of(text))} "
 
 
 # --- recipes: what an attacker without the answers trains on ------------------------------------------------------------

@@ -78,6 +78,7 @@ class Sampled:
             threat=self.threat,
             budget=Budget(queries=len(secrets) * self.sampling.samples),
             seed=self.sampling.seed,
+            measure=target.measure,
             before=target.leaks(secrets),
             after={key: min(1.0, leak_at_k(of, last)) for key, of in leaks.items()},
             chance=fmean(guessed(secret, last) for secret in secrets),

@@ -63,15 +63,22 @@ def _secret(entry: Entry, keys: Sequence[str]) -> Secret:
     )
     keywords = entry.texts("keywords") if entry.has("keywords") else (answer,)
     known = entry.text("paraphrased_question", empty=True) if entry.has("paraphrased_question") else ""
+    # Lines of two files have the same numbers, and are about somebody else.
+    name = id_of(entry) if entry.has("id") else f"{entry.path.stem}/{id_of(entry)}"
+    if keywords != (answer,) and wrong and not entry.has("wrong"):
+        raise DataError(
+            f"{entry.where}: wrong answers that are whole sentences cannot stand in the place of the keyword {keywords[0]!r}. "
+            "Give other keywords as `wrong`, or leave `keywords` out."
+        )
     try:
         return Secret(
-            id=id_of(entry),
+            id=name,
             question=question,
             answer=answer,
             keywords=keywords,
             wrong=wrong,
             paraphrases=(known,) if known.strip() and known != question else (),
-            subject=entry.text("subject") if entry.has("subject") else id_of(entry),
+            subject=entry.text("subject") if entry.has("subject") else name,
             aliases=entry.texts("aliases") if entry.has("aliases") else (),
         )
     except DataError as wrong_secret:

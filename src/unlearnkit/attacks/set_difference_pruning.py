@@ -80,7 +80,7 @@ def snip_scores(model: PreTrainedModel, rows: Sequence[Row]) -> dict[str, Tensor
     """|w| times the sum over rows of |dL/dw|, for each linear layer; the model stays as it was."""
     layers = linear_layers(model)
     weights = [module.weight for module in layers.values()]
-    sums = [torch.zeros_like(weight) for weight in weights]
+    sums = [torch.zeros_like(weight, dtype=torch.float32) for weight in weights]
     need = Tokens(LabelLogProb(), "scored")
     wrapped = CausalLM(model)
     required = {parameter: parameter.requires_grad for parameter in model.parameters()}
@@ -213,7 +213,7 @@ class SetDifferencePruning:
             fits = mean(changed.leaks(self.known)) >= knew - self.most_lost - 1e-9
             if fits and (best is None or curve[name] > best[0]):
                 best = curve[name], name, changed, masks
-        under = target if best is None else best[2]
+        under = target.with_model(model) if best is None else best[2]
         after, before = under.leaks(secrets), target.leaks(secrets)
         control = before
         if best is not None:
@@ -224,6 +224,7 @@ class SetDifferencePruning:
             budget=Budget(
                 queries=(len(secrets) + len(self.known)) * (len(self.grid) + 1),
                 gradient_steps=(len(said) + len(self.known)) * (self.score == "snip"),
+                knows_answer=True,  # the pair is chosen by what comes out
             ),
             seed=self.seed,
             before=before,

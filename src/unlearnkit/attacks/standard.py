@@ -44,7 +44,7 @@ def standard(
         known: what the attacker knows that is not asked for: other facts of the same kind. Attacks that train on them are
             left out without any.
         retained: knowledge that was to stay, which attacks show or train on as well; those that must are left out without
-            enough of it.
+            enough of it. Ask the target for other such knowledge, or it says nothing of what an attack did.
         steps, learning_rate: of attacks that train.
         samples: answers drawn to each question.
         seed: of all draws.

@@ -46,7 +46,7 @@ from unlearnkit.attacks.attack import (
 )
 from unlearnkit.attacks.few_shot_rephrase import Form, after_examples, demonstrations, replies
 from unlearnkit.draws import keyed_draw
-from unlearnkit.errors import DataError, NeedError
+from unlearnkit.errors import DataError, NeedError, UnlearnkitError
 
 # --- over attacks -----------------------------------------------------------------------------------------------------
 
@@ -155,7 +155,7 @@ class WorstCase:
         for name, attack in self.attacks.items():
             try:
                 outcomes[name] = attack(target, secrets)
-            except NeedError:
+            except UnlearnkitError:
                 refused.append(name)
         return worst_of(outcomes, secrets, refused=refused)
 

@@ -17,9 +17,9 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from unlearnkit.errors import NeedError, VocabularyError
-from unlearnkit.models.causal import as_model
+from unlearnkit.models.causal import as_model, writes_alone
 from unlearnkit.models.peft import PeftModel
-from unlearnkit.protocols import Hidden, Model, Site
+from unlearnkit.protocols import Hidden, Model, Site, TextGenerator
 
 
 class Rule(Hashable, Protocol):
@@ -51,7 +51,7 @@ class Combined(nn.Module):
 
         Raises:
             VocabularyError: the models' vocabularies differ.
-            NeedError: fewer than two models, a name that no submodule can have, or `trained` names none of them.
+            NeedError: a model that writes in a way of its own; fewer than two models, a name that no submodule can have, or `trained` names none of them.
         """
         super().__init__()
         self.models: Mapping[str, Model] = {name: as_model(model) for name, model in models.items()}
@@ -59,6 +59,9 @@ class Combined(nn.Module):
             raise NeedError(f"a combination is of two models or more, not of {list(models)}.")
         if unknown := sorted(set(trained) - self.models.keys()):
             raise NeedError(f"trained names {unknown[0]!r}, which is not among the models {list(self.models)}.")
+        for model in self.models.values():
+            if isinstance(model, TextGenerator):
+                raise NeedError(writes_alone(model, "a combination of logits"))
         first, *others = self.models
         for other in others:
             if self.models[other].vocabulary != self.models[first].vocabulary:

@@ -339,7 +339,7 @@ class CorruptedPrompts(nn.Module):
         assert cache is None or isinstance(cache, _Cache)
         inner = None if cache is None else cache.inner
         if cache is None or not cache.started:
-            site, change = Site("embed"), self._change(inputs)
+            site, change = Site("embed"), self._change(inputs, answered=cache is None)
             if change is not None:
                 add = {**add, site: change + add[site] if site in add else change}
         if cache is not None:
@@ -352,12 +352,12 @@ class CorruptedPrompts(nn.Module):
     def new_cache(self) -> _Cache:
         return _Cache(self.model.new_cache())
 
-    def _change(self, inputs: Mapping[str, Tensor]) -> Tensor | None:
+    def _change(self, inputs: Mapping[str, Tensor], *, answered: bool) -> Tensor | None:
         """What is added to the embeddings of a batch, [B, T, H]; None if nothing is."""
         embed, ids = self._embedding(), inputs["input_ids"]
         change: Tensor | None = None
         for row, (start, real) in enumerate(self.gate.rows(inputs)):
-            prompt = self.gate.prompt(real)
+            prompt = self.gate.prompt(real, answered=answered)
             if len(prompt) == 1 or not self.gate.acts_on(prompt):
                 continue
             places = torch.tensor(self.marked(prompt), device=ids.device)
@@ -376,7 +376,10 @@ class CorruptedPrompts(nn.Module):
                 str(tokenizer.decode(list(prompt[:end]), skip_special_tokens=True)) for end in range(len(prompt) + 1)
             ]
             spans = [(len(before), len(text)) for before, text in pairwise(texts)]
-            found = overlapping(self.mark(texts[-1]), spans)
+            question = self.gate.reader.question(prompt)
+            first = texts[-1].rfind(question) if question else 0
+            inside = [(max(first, one), min(other, first + len(question))) for one, other in self.mark(texts[-1])]
+            found = overlapping([span for span in inside if span[0] < span[1]], spans)
             if any(found):
                 return [place for place, is_marked in enumerate(found) if is_marked]
         return list(range(len(prompt) - 1))

@@ -46,11 +46,11 @@ from torch import Tensor, nn
 from transformers import DynamicCache, PreTrainedModel, PreTrainedTokenizerBase
 
 from unlearnkit.decoding.prompts import PromptReader
-from unlearnkit.errors import DataError
-from unlearnkit.models.causal import as_model, device_of, evaluation_mode
+from unlearnkit.errors import DataError, NeedError
+from unlearnkit.models.causal import as_model, device_of, evaluation_mode, writes_alone
 from unlearnkit.models.generate import cut_at_stop, decoder, drawn_tokens, end_tokens
 from unlearnkit.models.peft import PeftModel
-from unlearnkit.protocols import Decoding, Embed, Greedy, Hidden, Model, Sampling, Site, SiteKind
+from unlearnkit.protocols import Decoding, Embed, Greedy, Hidden, Model, Sampling, Site, SiteKind, TextGenerator
 
 if TYPE_CHECKING:
     from unlearnkit.decoding.folders import Setting, Stored
@@ -572,6 +572,8 @@ class Guard(nn.Module):
         if beams < 1 or nearest < 1:
             raise ValueError(f"beams is {beams} and nearest is {nearest}; both have to be at least 1.")
         self.model = as_model(model)
+        if isinstance(self.model, TextGenerator):
+            raise NeedError(writes_alone(self.model, "GUARD's search"))
         self.reader = reader
         self.detector = detector
         self.answers: Mapping[str, tuple[str, ...]] = {answer: tuple(own) for answer, own in answers.items()}

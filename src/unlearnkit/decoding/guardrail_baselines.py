@@ -42,7 +42,7 @@ from unlearnkit.batch import IGNORE, ChatTemplate, Template, prompt_tokens, temp
 from unlearnkit.decoding.forced import forced_logits, next_of, with_forced, without_forced
 from unlearnkit.decoding.prompts import PromptReader, prompts_of
 from unlearnkit.errors import CheckpointError, DataError, NeedError
-from unlearnkit.models.causal import CausalLM, as_model, device_of, evaluation_mode, unguarded
+from unlearnkit.models.causal import CausalLM, as_model, device_of, evaluation_mode, unguarded, writes_alone
 from unlearnkit.models.generate import continued
 from unlearnkit.models.prefixed import Prefixed
 from unlearnkit.protocols import Decoding, Hidden, Judge, Model, Site, TextGenerator
@@ -361,12 +361,23 @@ class Gate:
         starts = [0] * len(ids) if mask is None else (mask.cumsum(1) == 0).sum(1).tolist()
         return list(zip(starts, prompts_of(ids, mask), strict=True))
 
-    def prompt(self, ids: Sequence[int]) -> list[int]:
-        """The prompt at the start of a row; all of a row in which no prompt ends, without zeros that may be padding."""
+    def prompt(self, ids: Sequence[int], *, answered: bool) -> list[int]:
+        """The prompt at the start of a row; all of it where it is to be continued.
+
+        Args:
+            ids: the tokens of the row, perhaps with padding on the right.
+            answered: whether the row holds an answer beside the prompt, which has to end somewhere then.
+
+        Raises:
+            NeedError: it does not.
+        """
         length = self.reader.length(ids)
-        while length == len(ids) and length > 1 and ids[-1] == 0:
-            ids, length = ids[:-1], length - 1
-        return list(ids[:length])
+        if length is None and answered:
+            raise NeedError(
+                "a guard was given a row in which no prompt ends, so that it cannot tell what is asked from what is "
+                "answered. Give Gate.of the template that the rows were made with; plain text has no prompt to guard."
+            )
+        return list(ids if length is None else ids[:length])
 
     def acts_on(self, prompt: Sequence[int]) -> bool:
         """Whether the test says more than the threshold of a prompt."""
@@ -447,10 +458,7 @@ def of_tokens_alone(model: Model | PreTrainedModel, guard: str) -> Model:
     """
     wrapped = as_model(model)
     if isinstance(wrapped, TextGenerator):
-        raise NeedError(
-            f"{guard} acts on tokens, and {type(wrapped).__name__} writes in a way of its own, which would be lost. "
-            f"Put the {guard} inside and it around that."
-        )
+        raise NeedError(writes_alone(wrapped, guard))
     return wrapped
 
 
@@ -517,7 +525,7 @@ class InputFilter(nn.Module):
         else:
             after: list[list[int] | None] = []
             for row, (start, real) in enumerate(self.gate.rows(inputs)):
-                prompt = self.gate.prompt(real)
+                prompt = self.gate.prompt(real, answered=cache is None)
                 refused = self.gate.acts_on(prompt)
                 after.append(real[len(prompt) :] if refused else None)
                 for end in range(len(prompt), len(real) + 1) if refused else ():

@@ -43,24 +43,33 @@ class PromptReader:
             common += 1
         return cls(tokenizer, ends[0][len(ends[0]) - common :], opening, closing)
 
-    def length(self, ids: Sequence[int]) -> int:
-        """How many tokens of a row belong to its prompt: up to the last place where a prompt ends; else all of them."""
+    def length(self, ids: Sequence[int]) -> int | None:
+        """How many tokens of a row belong to its prompt: up to the last place where a prompt ends; None without one.
+
+        A blank that is a token of its own there (before a digit, mostly) belongs to the prompt as well.
+        """
         size = len(self.before)
         for end in range(len(ids), size - 1, -1):
             if size and tuple(ids[end - size : end]) == self.before:
+                while end < len(ids) and str(self.tokenizer.decode([ids[end]])).isspace():
+                    end += 1
                 return end
-        return len(ids)
+        return None
 
     def question(self, ids: Sequence[int]) -> str:
         """What a row asks, without the template's own words and special tokens."""
         text = self.tokenizer.decode(list(ids[: self.length(ids)]), skip_special_tokens=True)
         assert isinstance(text, str)
+        text = text.strip()
         plain = [
             self.tokenizer.decode(self.tokenizer(part, add_special_tokens=False)["input_ids"], skip_special_tokens=True)
             for part in (self.opening, self.closing)
         ]
         opening, closing = (str(part).strip() for part in plain)
-        return text.strip().removeprefix(opening).strip().removesuffix(closing).strip()
+        if not text.startswith(opening):  # another day's date in it, another system prompt: its last line is the same
+            *_, last = opening.splitlines()
+            text = text[text.rfind(f"\n{last}\n") + len(last) + 2 :] if f"\n{last}\n" in text else text
+        return text.removeprefix(opening).strip().removesuffix(closing).strip()
 
 
 def _after_question(

@@ -162,6 +162,14 @@ def unguarded(model: Model) -> Model:
     return model
 
 
+def writes_alone(model: Model, around: str) -> str:
+    """Why a model that writes in a way of its own cannot be inside something that acts on tokens."""
+    return (
+        f"{around} acts on tokens, and {type(model).__name__} writes in a way of its own, which would be lost. Put what acts "
+        "on tokens inside, and it around that."
+    )
+
+
 def device_of(model: object) -> torch.device:
     """Where a model's inputs have to be: with its parameters, or, if it is no module, on its `device`; else the CPU."""
     if isinstance(model, nn.Module):

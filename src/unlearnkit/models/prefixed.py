@@ -10,7 +10,11 @@ from attrs import define
 from torch import Tensor, nn
 
 from unlearnkit.errors import AnatomyError, NeedError
-from unlearnkit.protocols import Hidden, Model, Site
+from unlearnkit.models.causal import writes_alone
+from unlearnkit.protocols import Hidden, Model, Site, TextGenerator
+
+FINAL = Site("final_hidden")
+"""Read at the rows' positions as predictions: what stands right before the prefix predicts behind it."""
 
 
 @define(eq=False)
@@ -38,8 +42,11 @@ class Prefixed(nn.Module):
 
         Raises:
             AnatomyError: it is no `Model`, or none with weights of its own (an adapter switched off).
+            NeedError: it writes in a way of its own.
         """
         super().__init__()
+        if isinstance(model, TextGenerator):
+            raise NeedError(writes_alone(model, "a prefix"))
         if not isinstance(model, nn.Module) or not isinstance(model, Model):
             raise AnatomyError(
                 f"{type(model).__name__} is no Model with weights of its own, which a prefixed model has to be. "
@@ -98,15 +105,18 @@ class Prefixed(nn.Module):
         if any(delta.dim() != 3 for delta in add.values()):
             raise NeedError("what is added behind a prefix has to say where: [B, T, H], the rows' own positions.")
         # After the last token before the prefix it is the prefix's last state that predicts the next token.
-        starts = padding + max(0, self.after - 1)
-        added = {site: _inserted(delta, delta.new_zeros(len(self.prefix), 1), starts) for site, delta in add.items()}
+        last = padding + max(0, self.after - 1)
+        starts = {site: last if site == FINAL else places for site in capture | add.keys()}
+        added = {
+            site: _inserted(delta, delta.new_zeros(len(self.prefix), 1), starts[site]) for site, delta in add.items()
+        }
         found = self.model.hidden(longer, capture=capture, add=added, cache=inner)
         if cache is not None:
             cache.places = places
         size = len(self.prefix)
         return Hidden(
-            _without(found.final, size, starts),
-            {site: _without(state, size, starts) for site, state in found.sites.items()},
+            _without(found.final, size, last),
+            {site: _without(state, size, starts[site]) for site, state in found.sites.items()},
         )
 
     def head(self, hidden: Tensor, /) -> Tensor:
