@@ -101,9 +101,11 @@ def one_seed(seed: int, cache: Path, told: dict[tuple[str, str], list[float]]) -
         return Target(model, stage.tokenizer, template=template, retained=retained, decoding=Greedy(16))
 
     def note(name: str, model: PreTrainedModel) -> None:
-        row = {"as it is": mean(target(model).leaks(secrets)), "kept": target(model).kept() or 0.0}
+        row = {"as it is": mean(target(model).leaks(secrets))}
         for called, quantizer in QUANTIZERS.items():
-            row[called] = Quantizing(quantizer)(target(model), secrets).success
+            outcome = Quantizing(quantizer)(target(model), secrets)
+            assert outcome.kept is not None
+            row |= {called: outcome.success, "kept": outcome.kept[0], f"kept at {called}": outcome.kept[1]}
         row["equal codes at 4 bits"] = equal_codes(stage.original, model, QUANTIZERS["4 bits"])
         for called, value in row.items():
             told.setdefault((name, called), []).append(value)
@@ -150,7 +152,7 @@ def unlearned(stage: Stage, way: Way, told: Callable[[PreTrainedModel], float], 
 
 def finding(told: Mapping[tuple[str, str], Sequence[float]], seeds: int, seconds: float) -> Finding:
     """The claim beside the figures."""
-    columns = ("as it is", *QUANTIZERS, "equal codes at 4 bits", "kept")
+    columns = ("as it is", *QUANTIZERS, "equal codes at 4 bits", "kept", "kept at 4 bits")
     models = tuple(dict.fromkeys(name for name, _ in told))
     rows = [(name, *(spread(told[name, column]) for column in columns)) for name in models]
 
@@ -183,9 +185,9 @@ def finding(told: Mapping[tuple[str, str], Sequence[float]], seeds: int, seconds
                 ),
             ),
             Check(
-                f"{objective}: at 4 bits SURE tells no more than the smallest rate",
-                f"{average(sure, '4 bits'):.2f} against {average(small, '4 bits'):.2f} (largest rate {average(large, '4 bits'):.2f})",
-                average(sure, "4 bits") <= average(small, "4 bits"),
+                f"{objective}: 4 bits bring back less after SURE than after the smallest rate, which they bring something back of",
+                f"{rise(sure, '4 bits'):+.2f} against {rise(small, '4 bits'):+.2f} (largest rate {rise(large, '4 bits'):+.2f})",
+                rise(sure, "4 bits") < rise(small, "4 bits") and rise(small, "4 bits") >= 0.05,
             ),
         ]
     return Finding(

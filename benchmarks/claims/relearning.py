@@ -90,6 +90,11 @@ def target_of(stage: Stage, model: PreTrainedModel, retained: Sequence[Secret]) 
     )
 
 
+def highest(outcomes: Sequence[Outcome]) -> list[float]:
+    """By seed: the highest point of the curve."""
+    return [max(outcome.curve.values()) for outcome in outcomes]
+
+
 def came_back(outcomes: Sequence[Outcome]) -> list[float]:
     """By seed: the highest point of the curve, less its beginning."""
     return [max(outcome.curve.values()) - next(iter(outcome.curve.values())) for outcome in outcomes]
@@ -109,14 +114,14 @@ def finding(found: Mapping[tuple[str, str], Sequence[Outcome]], seeds: int, seco
         for (name, recipe), outcomes in found.items()
     ]
     checks = []
-    oracle = came_back(found["oracle", "other facts"])
+    oracle = highest(found["oracle", "other facts"])
     for name in METHODS:
-        own = came_back(found[name, "other facts"])
+        own, rise = highest(found[name, "other facts"]), came_back(found[name, "other facts"])
         checks.append(
             Check(
-                f"{name}: other facts of the same people bring back at least 0.1 more than they teach the oracle",
-                f"{spread(own)} against {spread(oracle)}",
-                sum(own) / len(own) >= sum(oracle) / len(oracle) + 0.1,
+                f"{name}: other facts of the same people bring back 0.1 of the secrets or more, to 0.1 above the oracle or more",
+                f"{spread(rise)} more, to {spread(own)}; oracle {spread(oracle)}",
+                sum(rise) / len(rise) >= 0.1 and sum(own) / len(own) >= sum(oracle) / len(oracle) + 0.1,
             )
         )
     worst = max(max(came_back(outcomes)) for (name, _), outcomes in found.items() if name == "oracle")

@@ -98,12 +98,15 @@ def test_forget_and_retained_paths_share_no_answer(facts: list[Fact], hops: int,
         assert len(set(met)) == len(met)
         assert all(before.tail == after.head for before, after in pairwise(path))
     answers = {path[-1].tail for path in forgotten}
-    kept = retention_paths(facts, forgotten)
+    kept = retention_paths(facts, "a", forgotten)
     assert not answers & {path[-1].tail for paths in kept.values() for path in paths}
     assert [len(path) for paths in kept.values() for path in paths] == [
         2 if name == "two_hop" else 1 for name in KEPT for _ in kept[name]
     ]
-    for path in forget_paths(facts, "a", hops=hops, position="inner"):
+    passing = forget_paths(facts, "a", hops=hops, position="inner")
+    for ways in retention_paths(facts, "a", passing).values():
+        assert all(fact.head != "a" for path in ways for fact in path)
+    for path in passing:
         assert "a" in [fact.head for fact in path[1:]]
 
 
@@ -111,7 +114,7 @@ def test_retained_paths_begin_beside_the_forgotten_ones() -> None:
     facts = [
         Fact(*ends) for ends in (("a", "r", "b"), ("b", "s", "c"), ("c", "s", "d"), ("b", "t", "a"), ("d", "r", "c"))
     ]
-    kept = retention_paths(facts, forget_paths(facts, "a", hops=1))
+    kept = retention_paths(facts, "a", forget_paths(facts, "a", hops=1))
     assert kept == {
         "one_hop": ((facts[1],),),
         "two_hop": ((facts[1], facts[2]),),

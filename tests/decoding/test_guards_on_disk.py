@@ -16,6 +16,7 @@ from unlearnkit.decoding.folders import load_guarded, save_guarded
 from unlearnkit.decoding.guard_generation import Guard, content_of, fit_detector, prompt_features
 from unlearnkit.decoding.guardrail_baselines import Gate, InputFilter, Keywords, OutputFilter, Refusal, prefix
 from unlearnkit.decoding.prompts import PromptReader
+from unlearnkit.errors import CheckpointError
 from unlearnkit.models.causal import CausalLM
 from unlearnkit.protocols import Model
 
@@ -66,3 +67,20 @@ def test_what_was_written_is_what_is_read(name: str, attacked: Attacked, tmp_pat
     assert len(tokenizer) == len(attacked.tokenizer)
     inner = next(path.parent for path in sorted((tmp_path / "guard").rglob("model.safetensors")))
     assert AutoModelForCausalLM.from_pretrained(str(inner)).config.vocab_size == len(tokenizer)
+
+
+def test_what_is_given_again_is_asked_for_once_and_by_name(attacked: Attacked, tmp_path: Path) -> None:
+    def own(text: str) -> bool:
+        return "Lorvane" in text
+
+    made = OutputFilter(attacked.stage.original, own, attacked.tokenizer)
+    save_guarded(tmp_path / "one", made, attacked.tokenizer)
+    read, _ = load_guarded(tmp_path / "one", detect=own)
+    assert isinstance(read, OutputFilter)
+    with pytest.raises(CheckpointError, match=r"needs its detect given again: load_guarded\(folder, detect="):
+        load_guarded(tmp_path / "one")
+    with pytest.raises(CheckpointError, match=r"nothing in .* asks for 'detekt'; asked for was"):
+        load_guarded(tmp_path / "one", detect=own, detekt=own)
+    save_guarded(tmp_path / "two", OutputFilter(made, own, attacked.tokenizer), attacked.tokenizer)
+    with pytest.raises(CheckpointError, match=r"several guards in .* ask for 'detect', and would all get the same"):
+        load_guarded(tmp_path / "two", detect=own)

@@ -35,7 +35,7 @@ from functools import partial
 from typing import Literal
 
 import torch
-from attrs import field, frozen
+from attrs import evolve, field, frozen
 from attrs.validators import ge, in_
 
 from unlearnkit.attacks.attack import (
@@ -122,7 +122,9 @@ def universal_suffix(
         generator=generator,
         keep=slots[0].survives,
     )
-    return Suffix(slots[0].asked_ids(found.ids)[len(slots[0].question) :], found)
+    # Each candidate and each gradient is of all prompts.
+    spent = evolve(found, scored=found.scored * len(prompts), gradients=found.gradients * len(prompts))
+    return Suffix(slots[0].asked_ids(found.ids)[len(slots[0].question) :], spent)
 
 
 def check_disjoint(made_on: Sequence[Secret], asked: Sequence[str], tried_on: Sequence[Secret], scope: TriedOn) -> None:

@@ -26,7 +26,7 @@ Deviations:
    letter (`exact`).
 2. `residual` is a share of forget questions; the package divides by retained ones as well, which cannot be residual.
 3. Without questions of a kind nothing is measured, nan; the package says 0 then, of forgetting too.
-4. The package starts paths at the forgotten entity; "inner" also finds those that only pass it.
+4. The package starts paths at the forgotten entity; "inner" finds those of two facts or more that pass it instead.
 """
 
 from __future__ import annotations
@@ -155,25 +155,26 @@ KEPT: tuple[Kept, ...] = get_args(Kept)
 
 
 def retention_paths(
-    facts: Sequence[Fact], forgotten: Sequence[Way], *, limit: int = 100
+    facts: Sequence[Fact], target: Entity, forgotten: Sequence[Way], *, limit: int = 100
 ) -> dict[Kept, tuple[Way, ...]]:
     """What is asked beside forget paths: no answer is on one of them.
 
     Args:
         facts: the graph.
+        target: the forgotten entity, whose own facts are not to be kept.
         forgotten: from `forget_paths`.
         limit: of each kind, the first ones.
 
     Returns:
-        "one_hop": facts from a node of a forget path, not its first, to one on none. "two_hop": one step further.
+        "one_hop": facts from a node of a forget path, not its first nor the target, to one on none. "two_hop": one step further.
         "relation": for each relation, the most frequent first, the first fact between nodes on none.
     """
-    blocked = {node for path in forgotten for node in (path[0].head, *(fact.tail for fact in path))}
+    blocked = {target, *(node for path in forgotten for node in (path[0].head, *(fact.tail for fact in path)))}
     leaving = _from(facts)
     one: dict[Way, None] = {}
     two: dict[Way, None] = {}
     for anchor in (fact.tail for path in forgotten for fact in path):
-        for first in leaving.get(anchor, ()):
+        for first in leaving.get(anchor, ()) if anchor != target else ():
             if first.tail in blocked:
                 continue
             one[(first,)] = None

@@ -27,6 +27,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from statistics import fmean
 from typing import NamedTuple
 
 from attrs import evolve, field, frozen
@@ -263,22 +264,28 @@ class WorstWordings:
         numbers = {"J_P": wording.plain, "J_ICR": wording.in_context, "J_W": wording.worst}
         best = {key: max(verdicts[key], key=verdicts[key].__getitem__) for key in after}
         queries = sum(map(len, asked.values()))
-        kept = judged.kept()
-        under = [
-            max(reply.leak for reply in of.values())
-            for of in replies(judged, {one.id: self.forms(one) for one in target.retained}).values()
-        ]
+        plainly = judged.leaks(target.retained)
+        worded = replies(judged, {one.id: self.forms(one) for one in target.retained})
+        stayed = {
+            key: (plainly[key], max(given))
+            for key, of in worded.items()
+            if (given := [reply.leak for reply in of.values() if not math.isnan(reply.leak)])
+            and not math.isnan(plainly[key])
+        }
+        calls = queries + len(secrets) + sum(map(len, worded.values())) + len(plainly)
         return Outcome(
             attack="worst wording, plain and among retained facts",
             threat=self.threat,
-            budget=Budget(queries=queries, model_calls=0 if self.judge is None else queries + len(secrets)),
+            budget=Budget(queries=queries, model_calls=0 if self.judge is None else calls),
             seed=self.seed,
             measure="the target's leak" if self.judge is None else "a judge's verdict",
             before={key: before[key] for key in after},
             after=after,
             found={key: f"{form}: {found[key][form].text}" for key, form in best.items()},
             curve={name: value for name, value in numbers.items() if value is not None},
-            kept=None if kept is None else (kept, math.fsum(under) / len(under)),
+            kept=(fmean(plain for plain, _ in stayed.values()), fmean(worst for _, worst in stayed.values()))
+            if stayed
+            else None,
             left_out={secret.id: "the judge gave no verdict on it" for secret in secrets if secret.id not in after},
         )
 

@@ -16,7 +16,7 @@ from inspect import signature
 from pathlib import Path
 from typing import Protocol, TypeAlias, runtime_checkable
 
-from attrs import frozen
+from attrs import field, frozen
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from transformers import PreTrainedTokenizerBase
@@ -66,6 +66,7 @@ class Stored:
         tokenizer: of its models.
         given: what the caller gave again.
         folder: where it was read.
+        taken: names of what was given that a guard in the folder has asked for.
     """
 
     parts: Mapping[str, Model]
@@ -74,6 +75,7 @@ class Stored:
     tokenizer: PreTrainedTokenizerBase
     given: Mapping[str, object]
     folder: Path
+    taken: list[str] = field(factory=list)
 
     def needed(self, name: str) -> object:
         """What the caller has to give again.
@@ -81,6 +83,7 @@ class Stored:
         Raises:
             CheckpointError: it was not given.
         """
+        self.taken.append(name)
         if name not in self.given:
             raise CheckpointError(f"{self.folder} needs its {name} given again: load_guarded(folder, {name}=...).")
         return self.given[name]
@@ -188,8 +191,24 @@ def load_guarded(folder: Path, **given: object) -> tuple[Model, PreTrainedTokeni
         given: what only the caller has, by the name of the argument it was given as.
 
     Raises:
-        CheckpointError: no such folder, one that is damaged, or something that has to be given again.
+        CheckpointError: no such folder, one that is damaged, something that has to be given again, or that nothing asks for;
+            two guards that ask for the same: both would get it.
     """
+    taken: list[str] = []
+    made = _loaded(folder, given, taken)
+    if unused := sorted(given.keys() - set(taken)):
+        raise CheckpointError(
+            f"nothing in {folder} asks for {unused[0]!r}; asked for was {sorted(set(taken)) or 'nothing'}."
+        )
+    if twice := sorted({name for name in taken if taken.count(name) > 1}):
+        raise CheckpointError(
+            f"several guards in {folder} ask for {twice[0]!r}, and would all get the same. Load the inner folder by itself, and "
+            "put the outer guard around it."
+        )
+    return made
+
+
+def _loaded(folder: Path, given: Mapping[str, object], taken: list[str]) -> tuple[Model, PreTrainedTokenizerBase]:
     if not (folder / GUARD).is_file():
         plain, tokenizer = load_model(folder)
         return CausalLM(plain.eval()), tokenizer
@@ -198,7 +217,7 @@ def load_guarded(folder: Path, **given: object) -> tuple[Model, PreTrainedTokeni
         raise CheckpointError(f"{folder / GUARD} is of the kind {kind!r}; known are {sorted(KINDS)}.")
     if missing := [name for name in names if not (folder / name).is_dir()]:
         raise CheckpointError(f"{folder} lacks the folder {missing[0]!r} of one of its models. Save the method again.")
-    loaded = {name: load_guarded(folder / name, **given) for name in names}
+    loaded = {name: _loaded(folder / name, given, taken) for name in names}
     tensors: dict[str, Tensor] = {}
     if (folder / TENSORS).is_file():
         check_safetensors(folder / TENSORS)
@@ -211,6 +230,7 @@ def load_guarded(folder: Path, **given: object) -> tuple[Model, PreTrainedTokeni
         tokenizer=tokenizer,
         given=given,
         folder=folder,
+        taken=taken,
     )
     try:
         made = KINDS[kind](stored)

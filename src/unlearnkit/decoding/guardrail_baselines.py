@@ -23,6 +23,9 @@ and so are the features and the penalty of the linear classifier.
 Deviations:
     1. A filter here answers with one fixed text; where it flags nothing it changes nothing, not even how tokens are drawn.
     2. A judge's reply that is no clear "no" counts as "yes".
+    3. A prefix is a system turn before the prompt as the template writes it; where the template has a default system turn
+       the model reads that too, after it. For one turn in its place put the text into `ChatTemplate(tokenizer, system=...)`.
+    4. A test that reads hidden states runs the model once for each new prompt: not under FSDP.
 """
 
 from __future__ import annotations

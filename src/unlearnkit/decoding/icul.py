@@ -29,6 +29,8 @@ Deviations:
     3. The released score adds 1e-35 to both probabilities before the logarithm; here they are taken in log space.
     4. Released for two classes; `wrong` generalises it to many, and to answers in words.
     5. The released code shuffles anew for each point; here the draw depends on `seed` alone.
+    6. Released for plain text. With a chat template that begins with a system turn of its own every line repeats it: pass
+       a `template` without one.
 """
 
 from __future__ import annotations
