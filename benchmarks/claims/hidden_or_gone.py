@@ -178,9 +178,9 @@ def wording(found: Found, setting: str, seconds: float) -> Finding:
         }
         checks += [
             Check(
-                f"{name}: {kind} raise what is said by at least 0.1 more than they raise it for the oracle",
+                f"{name}: {kind} raise what is said by at least 0.1, and by 0.1 more than the oracle's",
                 f"{rise[name]:+.2f} against {rise['oracle']:+.2f} (original {rise['original']:+.2f})",
-                rise[name] >= rise["oracle"] + 0.1,
+                rise[name] >= max(0.0, rise["oracle"]) + 0.1,
             )
             for name in METHODS
         ]
