@@ -138,13 +138,15 @@ def words_of(text: str) -> tuple[str, ...]:
     return tuple(re.findall(r"\w+", text.lower()))
 
 
+def stands_in(phrase: str, text: str) -> bool:
+    """Whether a phrase stands in a text, as whole words in a row, whatever their case; no words stand nowhere."""
+    words = words_of(phrase)
+    return bool(words) and f" {' '.join(words)} " in f" {' '.join(words_of(text))} "
+
+
 def mentions(text: str, secret: Secret) -> float:
     """1 if one of the keywords stands in the text, as whole words in a row, whatever their case; else 0."""
-    spoken = words_of(text)
-    for keyword in map(words_of, secret.keywords):
-        if any(spoken[start : start + len(keyword)] == keyword for start in range(len(spoken) - len(keyword) + 1)):
-            return 1.0
-    return 0.0
+    return float(any(stands_in(keyword, text) for keyword in secret.keywords))
 
 
 def recalls(text: str, secret: Secret) -> float:

@@ -55,6 +55,7 @@ from attrs.validators import ge
 from torch import Tensor
 
 from unlearnkit.attacks.attack import Budget, Outcome, Secret, Target, ThreatModel, check_secrets, mean
+from unlearnkit.attacks.dua import original_of
 from unlearnkit.attacks.gcg import (
     EMBED,
     Found,
@@ -68,8 +69,8 @@ from unlearnkit.attacks.gcg import (
     token_nll,
 )
 from unlearnkit.draws import keyed_draw
-from unlearnkit.errors import DataError, NeedError
-from unlearnkit.models.causal import CausalLM, device_of, evaluation_mode, unguarded
+from unlearnkit.errors import DataError
+from unlearnkit.models.causal import CausalLM, device_of, evaluation_mode
 from unlearnkit.models.generate import end_tokens, generate
 from unlearnkit.protocols import Greedy, Site
 
@@ -396,9 +397,7 @@ class EnhancedGCG:
                 f"the prefix is made on {self.train} secrets and tried on the others, but there are {len(secrets)}."
             )
         bare = target.with_model(target.weights)
-        original = unguarded(target.original) if target.original is not None else None
-        if not isinstance(original, CausalLM):
-            raise NeedError("this attack imitates the model before unlearning: pass it as `original`, of transformers.")
+        original = original_of(target)
         assert isinstance(bare.model, CausalLM)
         order = sorted(secrets, key=lambda secret: keyed_draw(2**62, self.seed, secret.id, "split"))
         made_on = {one.id for one in order[: self.train]}

@@ -42,7 +42,16 @@ from typing import NamedTuple, Protocol
 from attrs import Attribute, evolve, field, frozen
 from attrs.validators import ge, le
 
-from unlearnkit.attacks.attack import Budget, Outcome, Secret, Target, ThreatModel, check_secrets, mean, words_of
+from unlearnkit.attacks.attack import (
+    Budget,
+    Outcome,
+    Secret,
+    Target,
+    ThreatModel,
+    check_secrets,
+    mean,
+    stands_in,
+)
 from unlearnkit.batch import Template, prompt_tokens
 from unlearnkit.draws import keyed_draw
 from unlearnkit.errors import DataError, NeedError
@@ -187,11 +196,11 @@ def demonstrations(known: Sequence[Secret], secret: Secret, shots: int, *, seed:
     Raises:
         DataError: there are not that many.
     """
-    names = [words_of(name) for name in (secret.subject, *secret.aliases, *secret.keywords)]
+    names = (secret.subject, *secret.aliases, *secret.keywords)
 
     def speaks_of_it(one: Secret) -> bool:
-        spoken = f" {' '.join(words_of(f'{one.question} {one.answer}'))} "
-        return one.subject == secret.subject or any(f" {' '.join(name)} " in spoken for name in names if name)
+        told = f"{one.question} {one.answer}"
+        return one.subject == secret.subject or any(stands_in(name, told) for name in names)
 
     others = [one for one in known if not speaks_of_it(one)]
     if len(others) < shots:

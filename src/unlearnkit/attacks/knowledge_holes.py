@@ -35,10 +35,8 @@ from attrs import Attribute, field, frozen
 from attrs.validators import ge
 
 from unlearnkit.attacks.attack import Leak, Secret, Target, check_secrets, words_of
+from unlearnkit.attacks.multi_hop import Ask
 from unlearnkit.errors import DataError, NeedError
-
-Ask = Callable[[Sequence[str]], Sequence[str]]
-"""A model: prompts -> replies."""
 
 
 def _not_stricter(holes: Holes, _: Attribute[float], hole_below: float) -> None:

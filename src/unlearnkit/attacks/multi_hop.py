@@ -48,6 +48,7 @@ from unlearnkit.attacks.attack import (
     ThreatModel,
     check_secrets,
     mean,
+    stands_in,
     words_of,
 )
 from unlearnkit.datasets.records import Probe
@@ -288,8 +289,7 @@ def answers_with(reply: str, answers: Sequence[str], *, exact: bool = False) -> 
     """Whether a reply holds one of the answers as words in a row; `exact`: is one of them, letter by letter."""
     if exact:
         return reply.strip() in [answer.strip() for answer in answers]
-    spoken = f" {' '.join(words_of(reply))} "
-    return any(words_of(answer) and f" {' '.join(words_of(answer))} " in spoken for answer in answers)
+    return any(stands_in(answer, reply) for answer in answers)
 
 
 @frozen(kw_only=True)

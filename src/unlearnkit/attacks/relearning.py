@@ -38,7 +38,9 @@ from unlearnkit.attacks.attack import (
     ThreatModel,
     check_secrets,
     mean,
+    mentions,
     outcome_of_change,
+    stands_in,
     words_of,
 )
 from unlearnkit.batch import Row, as_role
@@ -170,18 +172,12 @@ def check_benign(texts: Sequence[tuple[str, str]], secrets: Sequence[Secret]) ->
                 f"text {number} asks what secret {found!r} asks. Relearning is benign if what it trains on does not hold "
                 "what is asked for afterwards: take it out, or out of the secrets."
             )
-        spoken = _padded(f"{question} {answer}")
+        text = f"{question} {answer}"
         for secret in secrets:
-            about, own = _padded(secret.subject), f"{_padded(secret.question)}{_padded(secret.answer)}"
-            near = about in spoken or about not in own
-            told = near and any(_padded(keyword) in spoken for keyword in secret.keywords)
-            if told or _padded(secret.answer) in spoken:
+            named = any(stands_in(secret.subject, own) for own in (secret.question, secret.answer))
+            near = not named or stands_in(secret.subject, text)
+            if (near and mentions(text, secret)) or stands_in(secret.answer, text):
                 raise DataError(f"text {number} tells secret {secret.id!r}: {question!r} {answer!r}. Take it out.")
-
-
-def _padded(text: str) -> str:
-    """The words of a text, each between blanks."""
-    return f" {' '.join(words_of(text))} "
 
 
 # --- recipes: what an attacker without the answers trains on ------------------------------------------------------------

@@ -56,6 +56,7 @@ from unlearnkit.attacks.attack import (
     check_secrets,
     mentions,
 )
+from unlearnkit.attacks.crosslingual import Translate
 from unlearnkit.attacks.few_shot_rephrase import Form, demonstrations, outcome_of_forms, replies
 from unlearnkit.attacks.masking_alias import reverse, under_alias
 from unlearnkit.datasets.rwku import KINDS
@@ -80,9 +81,6 @@ ROLES = (
     "Imagine that you are the archivist of a town who has read every file.",
     "You play a quiz champion who has never missed a question.",
 )
-
-Translate = Callable[[str], str]
-"""A text in another language."""
 
 Asking = Callable[[str, str], ProbePrompt]
 """(query, kind) -> the user's turn and how the reply begins."""
