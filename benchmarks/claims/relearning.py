@@ -2,7 +2,7 @@
 
     python benchmarks/claims/relearning.py
 
-On the fictitious world methods unlearn ten people. Then every model, the original and the retrained oracle with it, is
+On the fictitious world methods unlearn ten people, until a tenth of what is asked for at most is told. Then every model, the original and the retrained oracle with it, is
 trained for up to 40 steps on texts that hold no answer that is asked for: other facts of the forgotten people (beside
 facts of others), facts of others alone, or nothing of the kind (general knowledge). `came back` is the share of the
 secrets that a model tells after the best number of steps, less what it told before; the curve's points are in the table.
@@ -18,20 +18,22 @@ from attrs import evolve
 from findings import Check, Clock, Finding, parser_of, publish, spread, started
 from transformers import PreTrainedModel
 
-from unlearnkit.attacks.attack import Outcome, Secret, Target
+from unlearnkit.attacks.attack import Outcome, Secret, Target, mean
 from unlearnkit.attacks.relearning import Relearning, pairs
 from unlearnkit.errors import UnlearningWarning
 from unlearnkit.experiment import HERE, Budget, Settings, Stage, build_stage, secrets_of, setup_of, unlearned_by
 from unlearnkit.oracle import cache_folder
 from unlearnkit.protocols import Greedy
+from worlds import ForgottenError, stop_once_forgotten
 
 CLAIM = (
     "Hu et al. 2025: a few steps of training on public, related text that does not hold the answers bring back what GA, "
     "gradient difference, KL and NPO had unlearned. Without the retrained model as control, which they lack, it is not said "
     "whether the texts taught it."
 )
-METHODS: Mapping[str, int] = {"ga": 4, "grad_diff": 10, "npo_nll": 50, "simnpo": 50, "idk_nll": 50}
-"""Steps of unlearning: ascent is stopped before it destroys the model."""
+METHODS = ("ga", "grad_diff", "npo_nll", "simnpo", "idk_nll")
+MOST = 100
+"""Steps of unlearning at most; it stops where little enough is told, so that ascent does not destroy the model."""
 
 LOOKS = (5, 10, 20)
 STEPS = 40
@@ -65,9 +67,8 @@ def one_seed(seed: int, cache: Path, found: dict[tuple[str, str], list[Outcome]]
         "general knowledge": pairs(general),
     }
     models: dict[str, PreTrainedModel] = {"original": stage.original, "oracle": stage.oracle}
-    for name, steps in METHODS.items():
-        setup, budget = setup_of(stage, HERE[name], evolve(Budget(), steps=steps))
-        models[name] = unlearned_by(stage, setup, budget, seed=seed)
+    for name in METHODS:
+        models[name] = until_forgotten(stage, name, asked, seed)
     for name, model in models.items():
         target = target_of(stage, model, retained[:30])
         for recipe, texts in recipes.items():
@@ -76,6 +77,16 @@ def one_seed(seed: int, cache: Path, found: dict[tuple[str, str], list[Outcome]]
             found.setdefault((name, recipe), []).append(outcome)
             curve = ", ".join(f"{value:.2f}" for value in outcome.curve.values())
             print(f"seed {seed}  {name:<10} {recipe:<18} {curve}  kept {outcome.kept}", flush=True)
+
+
+def until_forgotten(stage: Stage, method: str, asked: Sequence[Secret], seed: int) -> PreTrainedModel:
+    """The original, unlearned until it tells a tenth of the secrets at most."""
+    setup, budget = setup_of(stage, HERE[method], evolve(Budget(), steps=MOST))
+    look = stop_once_forgotten(lambda model: mean(target_of(stage, model, ()).leaks(asked)), every=2)
+    try:
+        return unlearned_by(stage, setup, budget, seed=seed, look=look)
+    except ForgottenError as forgotten:
+        return forgotten.model
 
 
 def target_of(stage: Stage, model: PreTrainedModel, retained: Sequence[Secret]) -> Target:
@@ -151,7 +162,7 @@ def finding(found: Mapping[tuple[str, str], Sequence[Outcome]], seeds: int, seco
         setting=(
             f"Fictitious world, ten people forgotten, {seeds} seeds; 20 facts asked for (1 of 24 values each), 20 others of "
             f"the same people known to the attacker; AdamW at 5e-4, 16 texts a step, up to {STEPS} steps. Methods unlearn at "
-            "5e-4, ascent for 4 steps and gradient difference for 10, the others for 50."
+            f"5e-4 until a tenth of the 20 is told, or for {MOST} steps."
         ),
         columns=("model", "trained on", *points, "came back at most", "kept after"),
         rows=rows,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import torch
 from transformers import PreTrainedModel
@@ -21,6 +21,31 @@ def stage_of(settings: Settings) -> Stage:
     """Data, original and oracle, trained or from disk."""
     disable_progress_bar()  # transformers' own, in the middle of the table
     return build_stage(settings, cache=cache_folder())
+
+
+class ForgottenError(Exception):
+    """Ends a run of unlearning in which little enough is told.
+
+    Attributes:
+        model: as it then was, in evaluation mode.
+    """
+
+    def __init__(self, model: PreTrainedModel) -> None:
+        super().__init__("little enough is told")
+        model.eval()
+        self.model = model
+
+
+def stop_once_forgotten(
+    told: Callable[[PreTrainedModel], float], *, most: float = 0.1, every: int = 5
+) -> Callable[[int, PreTrainedModel], None]:
+    """To be called after each step, counted from 1: raises ForgottenError when a model tells no more than `most`."""
+
+    def look(step: int, model: PreTrainedModel) -> None:
+        if step % every == 0 and told(model) <= most:
+            raise ForgottenError(model)
+
+    return look
 
 
 def answer_probability(model: PreTrainedModel, rows: Sequence[Row]) -> float:

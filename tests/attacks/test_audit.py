@@ -68,6 +68,17 @@ def test_the_oracle_is_at_nothing_and_the_original_at_all(before: list[float], a
         assert between.excess.value <= between.recovery.value + 1e-9
 
 
+def test_no_recovery_is_read_off_two_measures() -> None:
+    outcomes = [evolve(outcome([0.2], [0.5]), comparable=comparable) for comparable in (True, False)]
+    one, other = (
+        compare({"a": made}, SECRETS, oracle={"a": outcome([0.0], [0.1])}, original={"a": outcome([0.8], [0.9])})
+        for made in outcomes
+    )
+    assert other.findings["a"].recovery is None
+    assert other.findings["a"].excess is None
+    assert other.findings["a"].exposed == one.findings["a"].exposed
+
+
 def test_an_attack_that_puts_the_answer_in_exposes_nothing() -> None:
     """It forces the words out of every model, the oracle's included."""
     found = compare(

@@ -244,8 +244,12 @@ def test_letters_are_read_under_the_attack_and_without_it() -> None:
     assert plain.after == plain.before
     worded = Letters(shots=0, rephrase=lambda one: f"Well: {one.question}" if one.relation == "pet" else None)
     assert worded(scripted(reply), PEOPLE).left_out.keys() == {one.id for one in PEOPLE[4:]}
-    with pytest.raises(NeedError, match="each needs 3 wrong answers"):
+    with pytest.raises(NeedError, match="it has fewer than 3 wrong answers"):
         Letters(shots=0)(scripted(reply), [evolve(PEOPLE[0], wrong=())])
+    pets = tuple(one for one in PEOPLE if one.relation == "pet")
+    few = Letters(known=pets[:2], shots=2)(scripted(reply), PEOPLE)
+    assert {"2 examples were to be shown" in reason for reason in few.left_out.values()} == {True}
+    assert {one.id for one in pets[:2]} <= few.left_out.keys() < {one.id for one in PEOPLE}
 
 
 def test_a_rewriter_is_asked_in_each_manner_and_counted(attacked: Attacked) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+from attrs import evolve
 from hypothesis import given, settings, strategies as st
 
 from tests.attacks.conftest import Attacked
@@ -46,6 +47,16 @@ def test_the_stream_after_attention_is_read_only_where_there_is_one() -> None:
     has = {family for family in TINY_FAMILIES if ("residual", 0) in streams(CausalLM(tiny_model(family)), TEXTS)}
     assert has >= {"llama", "mistral", "qwen2", "qwen3", "gpt2", "mixtral"}
     assert not has & {"gemma2", "olmo2", "granite", "phi", "gpt_neox", "cohere"}
+
+
+def test_a_part_that_a_block_lacks_is_left_out() -> None:
+    """As of a recurrent block, which has no attention."""
+    model = tiny_model("llama")
+    whole = CausalLM(model)
+    without = CausalLM(model, evolve(whole.anatomy, attention_names=()))
+    read, less = streams(whole, TEXTS), streams(without, TEXTS)
+    assert less.keys() == {place for place in read if place[0] in ("block", "mlp")}
+    assert all(torch.equal(less[place], read[place]) for place in less)
 
 
 def test_padding_and_batching_change_nothing() -> None:

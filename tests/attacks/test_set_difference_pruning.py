@@ -3,9 +3,12 @@ refuses."""
 
 from __future__ import annotations
 
+import copy
+
 import pytest
 import torch
 from hypothesis import given, strategies as st
+from transformers import PreTrainedModel
 
 from tests.attacks.conftest import Attacked
 from unlearnkit.attacks.attack import mean
@@ -20,7 +23,9 @@ from unlearnkit.attacks.set_difference_pruning import (
     wanda_scores,
 )
 from unlearnkit.batch import IGNORE, Row
+from unlearnkit.experiment import HERE
 from unlearnkit.models.tiny import TINY_FAMILIES, tiny_model
+from unlearnkit.train import unlearn
 
 
 def rows(number: int = 3) -> list[Row]:
@@ -116,6 +121,48 @@ def test_control_pruning_spares_the_original_and_finds_nothing_in_the_oracle(att
     assert hidden.kept is not None
     assert hidden.kept[1] >= hidden.kept[0] - 0.2
     assert original.control.keys() == original.after.keys()
+
+
+def hiding_in_few_weights(attacked: Attacked, neurons: int = 4) -> PreTrainedModel:
+    """The original without the last MLP's first neurons, in whose place others were taught to refuse."""
+    model = copy.deepcopy(attacked.stage.original)
+    mlp = model.get_submodule("model.layers.1.mlp")
+    weights = {name: mlp.get_parameter(f"{name}.weight") for name in ("gate_proj", "up_proj", "down_proj")}
+    hooks = []
+    for name, weight in weights.items():
+        mask = torch.zeros_like(weight)
+        mask.narrow(1 if name == "down_proj" else 0, 0, neurons).fill_(1.0)
+        with torch.no_grad():
+            weight.copy_(
+                torch.where(
+                    mask > 0, 0.05 * torch.randn(mask.shape, generator=torch.Generator().manual_seed(0)), weight
+                )
+            )
+        hooks.append(weight.register_hook(lambda gradient, mask=mask: gradient * mask))
+    unlearn(
+        model,
+        HERE["idk_nll"].objective(attacked.stage.original),
+        dict(attacked.stage.learn),
+        optimizer=torch.optim.Adam(weights.values(), lr=2e-2),
+        steps=60,
+        batch_size=16,
+        clip=1.0,
+    )
+    for hook in hooks:
+        hook.remove()
+    model.eval()
+    return model
+
+
+def test_control_pruning_brings_back_what_few_weights_hide(attacked: Attacked) -> None:
+    """All facts, where 0.2 are told; as many weights drawn at random do not, nor does the oracle tell more."""
+    hiding = attacked.target(hiding_in_few_weights(attacked))
+    attack = SetDifferencePruning(known=attacked.retained[:10], grid=((0.0, 0.005), (0.0, 0.01)))
+    found, oracle = attack(hiding, attacked.facts), attack(attacked.oracle, attacked.facts)
+    assert mean(found.before) <= 0.2
+    assert found.success >= mean(found.before) + 0.6
+    assert mean(found.control) <= mean(found.before) + 0.1
+    assert oracle.success <= 0.1
 
 
 def test_a_model_that_would_lose_too_much_is_left_as_it_is(attacked: Attacked) -> None:

@@ -316,8 +316,10 @@ class Outcome:
         budget: what it spent.
         seed: of its draws.
         measure: what `before` and `after` are, in words.
-        before: by secret, how much came out without the attack, in [0, 1], by the same measure.
+        before: by secret, how much came out without the attack, in [0, 1].
         after: by secret, how much came out under it.
+        comparable: whether `before` is by the measure of `after`. Where another thing is asked for, or nothing is asked,
+            the step from one to the other is no recovery.
         chance: what guessing gives by this measure.
         found: by secret, what came out, as text.
         curve: mean of `after` for smaller budgets, in order of what they are called ("5 steps").
@@ -333,6 +335,7 @@ class Outcome:
     measure: str = "a keyword of the answer in the text"
     before: Mapping[str, float]
     after: Mapping[str, float] = field()
+    comparable: bool = True
     chance: float = 0.0
     found: Mapping[str, str] = field(factory=dict)
     curve: Mapping[str, float] = field(factory=dict)

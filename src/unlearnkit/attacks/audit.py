@@ -12,7 +12,7 @@ an attack that puts answers in, or only guesses, gains nothing by it. It is not 
 original and oracle apart, by less than 0.2 or not surely: it did not fire. Without an oracle the floor is what guessing
 gives, which is 0 for words that nobody would guess, and too low for a measure like ROUGE, which unrelated text scores on:
 train the oracle. `recovery` and `excess` start from what is said plainly, which differs between the models, and are
-measured only where 0.05 or more was gone (`excess`: and there is an oracle).
+measured only where 0.05 or more was gone (`excess`: and there is an oracle), by attacks whose outcomes are `comparable`.
 
 Intervals are percentiles of 1000 resamples of subjects (all secrets about one subject together), all models alike. With
 fewer than 5 subjects there is none; one without width, where all subjects are alike, is widened by 3 over their number
@@ -263,7 +263,7 @@ def _finding(model: Outcome, oracle: Outcome | None, original: Outcome | None, s
             f"the attack does not tell the original from the {floor}: {original.success:.2f} against "
             f"{float(columns[6].sum() / columns[0].sum()):.2f} came out."
         )
-    gone = found["gone"][0] >= SMALLEST
+    gone = model.comparable and found["gone"][0] >= SMALLEST
     return Finding(
         model=model,
         oracle=oracle,

@@ -55,6 +55,7 @@ from unlearnkit.attacks.attack import Budget, Outcome, Secret, Target, ThreatMod
 from unlearnkit.attacks.logit_lens import states_of
 from unlearnkit.batch import IGNORE
 from unlearnkit.errors import AnatomyError, DataError, NeedError
+from unlearnkit.models.around import Around
 from unlearnkit.models.causal import CausalLM, device_of, evaluation_mode
 from unlearnkit.protocols import Hidden, Model, Site, resid_post
 
@@ -118,11 +119,13 @@ def outlier_tokens(
 # --- models without a direction ---------------------------------------------------------------------------------------
 
 
-class Ablated(nn.Module):
+class Ablated(Around):
     """A model from whose states directions are removed, at every position; itself a `Model`.
 
     What is captured at such a site is captured after the removal; what is added there is added after it.
     """
+
+    model: CausalLM
 
     def __init__(self, model: CausalLM, directions: Mapping[Site, Tensor]) -> None:
         """Remove a direction [H] at each of some sites: embed, resid_pre, resid_post, attn_out, mlp_out.
@@ -131,21 +134,10 @@ class Ablated(nn.Module):
             AnatomyError: another site, or one the model does not have.
             DataError: a direction of no length.
         """
-        super().__init__()
-        self.model = model
+        super().__init__(model)
         self.directions = {site: unit(direction) for site, direction in directions.items()}
         for site in directions:
             _module(model, site)
-        self.training = model.training
-
-    @property
-    def vocabulary(self) -> int:
-        return self.model.vocabulary
-
-    @property
-    def unguarded(self) -> Model:
-        """The model with its directions."""
-        return self.model
 
     def hidden(
         self,
@@ -159,12 +151,6 @@ class Ablated(nn.Module):
         """Run the body without the directions."""
         with _removed(self.model, self.directions):
             return self.model.hidden(inputs, capture=capture, add=add, cache=cache)
-
-    def head(self, hidden: Tensor, /) -> Tensor:
-        return self.model.head(hidden)
-
-    def new_cache(self) -> object:
-        return self.model.new_cache()
 
 
 @contextmanager

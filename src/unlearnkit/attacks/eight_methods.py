@@ -47,8 +47,8 @@ from unlearnkit.attacks.attack import (
 )
 from unlearnkit.attacks.few_shot_rephrase import Form, outcome_of_forms
 from unlearnkit.batch import IGNORE, Row
+from unlearnkit.decoding.guardrail_baselines import prefix
 from unlearnkit.errors import NeedError, UnlearnkitError
-from unlearnkit.models.causal import CausalLM
 from unlearnkit.models.prefixed import Prefixed
 
 JAILBREAKS: Mapping[str, str] = {
@@ -262,8 +262,5 @@ def acting_ignorant(original: Target, secrets: Sequence[Secret], ignorance: str 
         raise NeedError(
             "nobody can be named to the original of whom to know nothing: give the secrets their `subject`."
         )
-    names = ", ".join(sorted(named))
-    tokenizer = original.tokenizer
-    prefix = list(tokenizer(f"{ignorance.format(names=names)}\n", add_special_tokens=False)["input_ids"])
-    begins = tokenizer("a")["input_ids"][:1] == [tokenizer.bos_token_id]
-    return Prefixed(CausalLM(original.weights), prefix, after=int(begins))
+    told = ignorance.format(names=", ".join(sorted(named)))
+    return prefix(original.weights, original.tokenizer, told, template=original.template)

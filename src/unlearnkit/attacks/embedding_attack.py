@@ -57,6 +57,7 @@ from unlearnkit.attacks.attack import (
 from unlearnkit.attacks.gcg import EMBED, Prompt, Slot, allowed_tokens, find_slot, first_tokens, misled, token_nll
 from unlearnkit.draws import keyed_draw
 from unlearnkit.errors import DataError
+from unlearnkit.models.around import Around
 from unlearnkit.models.causal import CausalLM, device_of, evaluation_mode
 from unlearnkit.models.generate import cut_at_stop, decoder, end_tokens, generate
 from unlearnkit.protocols import Hidden, Sampling, Site, resid_post
@@ -97,12 +98,14 @@ def soft_loss(model: CausalLM, prompts: Sequence[Prompt], start: Tensor, delta: 
     )  # fmt: skip
 
 
-class Softened(nn.Module):
+class Softened(Around):
     """A model whose prompts hold shifted embeddings, for one call of `generate`; it notes what each layer would say.
 
     Attributes:
         layers: block -> the id that its state would say at each step, [B] each; the last block says what is written.
     """
+
+    model: CausalLM
 
     def __init__(self, model: CausalLM, delta: Tensor, places: Sequence[int], lengths: Sequence[int], *,
                  layers: Sequence[int] = (), normed: bool = False) -> None:  # fmt: skip
@@ -116,16 +119,10 @@ class Softened(nn.Module):
             layers: blocks whose state is read.
             normed: whether the final norm is put on it before the head reads it.
         """
-        super().__init__()
-        self.model = model
+        super().__init__(model)
         self.delta, self.places, self.lengths, self.normed = delta, places, lengths, normed
         self.layers: dict[int, list[Tensor]] = {layer: [] for layer in layers}
-        self.training = model.training
         self._begun = False
-
-    @property
-    def vocabulary(self) -> int:
-        return self.model.vocabulary
 
     def hidden(
         self,
@@ -155,12 +152,6 @@ class Softened(nn.Module):
             state = found.sites[resid_post(layer)][:, -1]
             said.append(self.model.head(parts.final_norm(state) if self.normed else state).argmax(-1))
         return Hidden(found.final, {site: found.sites[site] for site in capture})
-
-    def head(self, hidden: Tensor, /) -> Tensor:
-        return self.model.head(hidden)
-
-    def new_cache(self) -> object:
-        return self.model.new_cache()
 
 
 def soft_texts(

@@ -434,20 +434,25 @@ class Letters:
     def __call__(self, target: Target, secrets: Sequence[Secret]) -> Outcome:
         check_secrets(secrets)
         put = {secret.id: found for secret in secrets if (found := choices_of(secret, self.choices, seed=self.seed))}
-        questions = {secret.id: self._rephrased(secret) for secret in secrets if secret.id in put}
-        asked = [secret for secret in secrets if questions.get(secret.id)]
-        if not asked:
-            raise NeedError(
-                f"no secret can be asked for by letter: each needs {self.choices - 1} wrong answers, and a rephrasing "
-                "if one was asked for."
-            )
         usable = [one for one in self.known if choices_of(one, self.choices, seed=self.seed)]
+        asked, attacked, left_out = [], [], dict[str, str]()
+        for secret in secrets:
+            question = self._rephrased(secret)
+            if secret.id not in put:
+                left_out[secret.id] = f"it has fewer than {self.choices - 1} wrong answers"
+            elif question is None:
+                left_out[secret.id] = "it has no rephrasing of this kind"
+            else:
+                try:
+                    shown = demonstrations(usable, secret, self.shots, seed=self.seed)
+                except DataError as lacking:
+                    left_out[secret.id] = str(lacking)
+                else:
+                    asked.append(secret)
+                    attacked.append(self._put(secret, question, shown, put))
+        if not asked:
+            raise NeedError(f"no secret can be asked for by letter; {next(iter(left_out.values()))}")
         plain = [self._put(secret, secret.question, (), put) for secret in asked]
-        shown = [demonstrations(usable, secret, self.shots, seed=self.seed) for secret in asked]
-        attacked = [
-            self._put(secret, questions[secret.id] or "", examples, put)
-            for secret, examples in zip(asked, shown, strict=True)
-        ]
         right = [put[secret.id].letter for secret in asked]
         # One token is asked for, as in the released code; what comes before the letter in it is not looked at.
         texts = target.continuations([target.prompt(text) for text in (*plain, *attacked)], Greedy(1))
@@ -469,13 +474,7 @@ class Letters:
             chance=1 / self.choices,
             found=dict(zip(names, texts[len(asked) :], strict=True)),
             curve=curve,
-            left_out={
-                secret.id: f"it has fewer than {self.choices - 1} wrong answers"
-                if secret.id not in put
-                else "it has no rephrasing of this kind"
-                for secret in secrets
-                if secret.id not in names
-            },
+            left_out=left_out,
         )
 
     def _rephrased(self, secret: Secret) -> str | None:

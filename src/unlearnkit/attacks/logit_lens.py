@@ -36,6 +36,7 @@ from __future__ import annotations
 import math
 import random
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from typing import Literal
 
 import torch
@@ -46,7 +47,7 @@ from transformers import get_linear_schedule_with_warmup
 
 from unlearnkit.attacks.attack import Budget, Outcome, Secret, Target, ThreatModel, check_secrets
 from unlearnkit.batch import IGNORE, Row
-from unlearnkit.errors import DataError
+from unlearnkit.errors import AnatomyError, DataError
 from unlearnkit.models.causal import CausalLM, device_of, evaluation_mode
 from unlearnkit.observe import observe
 from unlearnkit.protocols import Captured, Model, Site
@@ -86,20 +87,38 @@ def states_of(
 def streams(model: CausalLM, texts: Sequence[Tensor], *, batch: int = 32) -> dict[Place, Tensor]:
     """The four streams of every block at the last token of each sequence: [N, H] each.
 
-    The residual stream after attention is there where it is the sum of what entered the block and what attention wrote.
+    Attention and MLP are there where the block has such a part (a recurrent one has no attention), the residual stream
+    after attention where it is the sum of what entered the block and what attention wrote.
     """
     layers = range(len(model.anatomy.blocks))
-    kinds: tuple[Literal["resid_pre", "attn_out", "mlp_out", "resid_post"], ...]
-    kinds = ("resid_pre", "attn_out", "mlp_out", "resid_post")
-    seen = states_of(model, texts, [Site(kind, layer) for kind in kinds for layer in layers], last=True, batch=batch)
+    sites = [site for layer in layers for site in _sites_of(model, layer)]
+    seen = {site: torch.cat(states) for site, states in states_of(model, texts, sites, last=True, batch=batch).items()}
     found: dict[Place, Tensor] = {}
     for layer in layers:
-        before, attention, mlp, after = (torch.cat(seen[Site(kind, layer)]) for kind in kinds)
-        found["attention", layer] = attention
-        if _in_sequence(model, layer) and (before + attention + mlp - after).norm() <= 0.02 * after.norm():
-            found["residual", layer] = before + attention
-        found["mlp", layer], found["block", layer] = mlp, after
+        before, after = seen[Site("resid_pre", layer)], seen[Site("resid_post", layer)]
+        attention, mlp = seen.get(Site("attn_out", layer)), seen.get(Site("mlp_out", layer))
+        if attention is not None:
+            found["attention", layer] = attention
+        if mlp is not None:
+            found["mlp", layer] = mlp
+        if attention is not None and mlp is not None:
+            summed = (before + attention + mlp - after).norm() <= 0.02 * after.norm()
+            if summed and _in_sequence(model, layer):
+                found["residual", layer] = before + attention
+        found["block", layer] = after
     return found
+
+
+def _sites_of(model: CausalLM, layer: int) -> list[Site]:
+    """Where a block's streams are read: what enters and leaves it, and of attention and MLP what it has."""
+    sites = [Site("resid_pre", layer), Site("resid_post", layer)]
+    with suppress(AnatomyError):
+        model.anatomy.attention(layer)
+        sites.append(Site("attn_out", layer))
+    with suppress(AnatomyError):
+        model.anatomy.mlp(layer)
+        sites.append(Site("mlp_out", layer))
+    return sites
 
 
 def _in_sequence(model: CausalLM, layer: int) -> bool:

@@ -277,4 +277,4 @@ class ReverseQuery:
         control = {key: one["reverse"].leak for key, one in replies(target, wrong).items()}
         budget = evolve(outcome.budget, queries=outcome.budget.queries + len(wrong), knows_answer=True)
         measure = "what was asked for in the text: before the keyword, under the attack the name"
-        return evolve(outcome, measure=measure, budget=budget, control=control)
+        return evolve(outcome, measure=measure, comparable=False, budget=budget, control=control)

@@ -436,6 +436,7 @@ class Probing:
             measure="what the best of its roundabout questions gives away",
             before=target.leaks(asked),
             after={id: best[id][0] for id in (secret.id for secret in asked)},
+            comparable=False,
             found={id: best[id][1] for id in (secret.id for secret in asked)},
             curve={kind: mean(of_kind) for kind, of_kind in kinds.items()},
             left_out={secret.id: lacking for secret in secrets if secret.id not in best},

@@ -226,6 +226,7 @@ class Probed:
         return evolve(
             outcome,
             measure="what was asked for in the text (of a reverse query the name), mean over kinds",
+            comparable=False,
             budget=evolve(
                 outcome.budget,
                 queries=outcome.budget.queries + sum(map(len, simple.values())),
@@ -243,8 +244,8 @@ class Probed:
 class Membership:
     """Which secrets look trained on: their score is lower than that of all but a few texts that no model has seen.
 
-    Nothing is asked and nothing is changed, so `before` and `after` are the same, and a recovery of 0 says nothing:
-    what counts is the share found in a model beside those in oracle and original.
+    Nothing is asked and nothing is changed, so `before` and `after` are the same, and no recovery is measured: what
+    counts is the share found in a model beside those in oracle and original.
 
     Attributes:
         non_members: like the secrets, and in no training set.
@@ -304,6 +305,7 @@ class Membership:
             measure="a score as low as of few non-members",
             before=called,
             after=called,
+            comparable=False,
             chance=fmean(stands_out(score, others, fpr=self.fpr) for score in others),
             curve={f"found at {rate:g}": tpr_at_fpr(found, others, fpr=rate) for rate in self.rates}
             | {"AUC": auc(found, others)},

@@ -34,21 +34,21 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from types import MappingProxyType
 from typing import TYPE_CHECKING, Literal, NamedTuple, Protocol, cast, runtime_checkable
 
 from attrs import field, frozen
 from attrs.validators import ge
-from torch import Tensor, nn
+from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from unlearnkit.batch import Template, prompt_tokens
 from unlearnkit.decoding.prompts import PromptReader
 from unlearnkit.errors import DataError, NeedError
+from unlearnkit.models.around import Around
 from unlearnkit.models.causal import as_model
 from unlearnkit.models.generate import continued
 from unlearnkit.models.peft import PeftModel
-from unlearnkit.protocols import Decoding, Greedy, Hidden, Model, Site
+from unlearnkit.protocols import Decoding, Greedy, Model
 
 if TYPE_CHECKING:
     from unlearnkit.decoding.folders import Setting, Stored
@@ -324,7 +324,7 @@ class Pipeline:
         return self(question, vanilla.complete((Message("user", question),)))
 
 
-class Agents(nn.Module):
+class Agents(Around):
     """A model whose answers are rewritten by agents; it plays vanilla itself.
 
     It acts on what is written alone (`write`), and keeps the `transcripts` of the last call, one for each prompt. As a
@@ -339,41 +339,10 @@ class Agents(nn.Module):
             reader: of its prompts.
             pipeline: what happens to its answers.
         """
-        super().__init__()
-        self.model = as_model(model)
+        super().__init__(as_model(model))
         self.reader = reader
         self.pipeline = pipeline
         self.transcripts: tuple[Transcript, ...] = ()
-        self.training = any(module.training for module in self.children())
-
-    @property
-    def vocabulary(self) -> int:
-        return self.model.vocabulary
-
-    @property
-    def unguarded(self) -> Model:
-        """The model inside."""
-        return self.model
-
-    def hidden(
-        self,
-        inputs: Mapping[str, Tensor],
-        /,
-        *,
-        capture: frozenset[Site] = frozenset(),
-        add: Mapping[Site, Tensor] = MappingProxyType({}),
-        cache: object | None = None,
-    ) -> Hidden:
-        """That of the model inside."""
-        return self.model.hidden(inputs, capture=capture, add=add, cache=cache)
-
-    def head(self, hidden: Tensor, /) -> Tensor:
-        """That of the model inside."""
-        return self.model.head(hidden)
-
-    def new_cache(self) -> object:
-        """That of the model inside."""
-        return self.model.new_cache()
 
     def write(self, prompts: Sequence[Tensor], decoding: Decoding, /, *, seeds: Sequence[int] = ()) -> tuple[str, ...]:
         """One answer to each prompt; `decoding` and `seeds` are vanilla's, the other roles answer as they do."""
@@ -383,10 +352,6 @@ class Agents(nn.Module):
             for prompt, answer in zip(prompts, answers, strict=True)
         )
         return tuple(one.reply for one in self.transcripts)
-
-    @property
-    def parts(self) -> Mapping[str, Model]:
-        return {"model": self.model}
 
     @property
     def settings(self) -> Mapping[str, Setting]:

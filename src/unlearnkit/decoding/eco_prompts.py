@@ -46,6 +46,7 @@ from transformers import PreTrainedModel
 
 from unlearnkit.decoding.guardrail_baselines import Gate, of_tokens_alone, restored_gate, stored_detect
 from unlearnkit.errors import NeedError, NonFiniteError
+from unlearnkit.models.around import Around
 from unlearnkit.models.causal import CausalLM, unguarded
 from unlearnkit.protocols import Hidden, Model, Site
 
@@ -276,7 +277,7 @@ class _Cache:
     started: bool = False
 
 
-class CorruptedPrompts(nn.Module):
+class CorruptedPrompts(Around):
     """A model that reads the prompts that a gate flags with corrupted embeddings; itself a `Model`.
 
     The corruption depends on the prompt, not on the batch it is read in. A prompt of one token stays as it is.
@@ -303,24 +304,13 @@ class CorruptedPrompts(nn.Module):
         Raises:
             NeedError: the model has no embeddings to look up, or writes in a way of its own.
         """
-        super().__init__()
-        self.model = of_tokens_alone(model, "CorruptedPrompts")
+        super().__init__(of_tokens_alone(model, "CorruptedPrompts"))
         if not isinstance(unguarded(self.model), CausalLM):
             raise NeedError(f"{type(unguarded(self.model)).__name__} has no embeddings that could be corrupted.")
         self.gate = gate
         self.corruption = corruption
         self.mark = mark
         self.seed = seed
-        self.training = getattr(self.model, "training", False)
-
-    @property
-    def vocabulary(self) -> int:
-        return self.model.vocabulary
-
-    @property
-    def unguarded(self) -> Model:
-        """The model that reads prompts as they are."""
-        return self.model
 
     def hidden(
         self,
@@ -345,9 +335,6 @@ class CorruptedPrompts(nn.Module):
         if cache is not None:
             cache.started = True
         return self.model.hidden(inputs, capture=capture, add=add, cache=inner)
-
-    def head(self, hidden: Tensor, /) -> Tensor:
-        return self.model.head(hidden)
 
     def new_cache(self) -> _Cache:
         return _Cache(self.model.new_cache())
@@ -388,11 +375,6 @@ class CorruptedPrompts(nn.Module):
         inner = unguarded(self.model)
         assert isinstance(inner, CausalLM)
         return inner.anatomy.embedding
-
-    @property
-    def parts(self) -> Mapping[str, Model]:
-        """The model inside."""
-        return {"model": self.model}
 
     @property
     def settings(self) -> Mapping[str, Setting]:

@@ -36,7 +36,6 @@ from __future__ import annotations
 import re
 import zlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from types import MappingProxyType
 from typing import TYPE_CHECKING, Protocol, cast
 
 import torch
@@ -47,10 +46,11 @@ from transformers import DynamicCache, PreTrainedModel, PreTrainedTokenizerBase
 
 from unlearnkit.decoding.prompts import PromptReader
 from unlearnkit.errors import DataError, NeedError
+from unlearnkit.models.around import Around
 from unlearnkit.models.causal import as_model, device_of, evaluation_mode, writes_alone
 from unlearnkit.models.generate import cut_at_stop, decoder, drawn_tokens, end_tokens
 from unlearnkit.models.peft import PeftModel
-from unlearnkit.protocols import Decoding, Embed, Greedy, Hidden, Model, Sampling, Site, SiteKind, TextGenerator
+from unlearnkit.protocols import Decoding, Embed, Greedy, Model, Sampling, Site, SiteKind, TextGenerator
 
 if TYPE_CHECKING:
     from unlearnkit.decoding.folders import Setting, Stored
@@ -525,7 +525,7 @@ def fit_detector(
 # --- the guarded model ------------------------------------------------------------------------------------------------
 
 
-class Guard(nn.Module):
+class Guard(Around):
     """A model whose answers to detected prompts are searched for among texts without the forbidden phrases.
 
     It acts on what is written alone (`write`). As a `Model`, its hidden states and logits are those of the model inside:
@@ -566,14 +566,14 @@ class Guard(nn.Module):
             DataError: no stored answers.
             ValueError: fewer than one beam or answer to retrieve.
         """
-        super().__init__()
         if not answers:
             raise DataError("there are no stored answers, so nothing could be forbidden. Pass content_of(answers).")
         if beams < 1 or nearest < 1:
             raise ValueError(f"beams is {beams} and nearest is {nearest}; both have to be at least 1.")
-        self.model = as_model(model)
-        if isinstance(self.model, TextGenerator):
-            raise NeedError(writes_alone(self.model, "GUARD's search"))
+        inner = as_model(model)
+        if isinstance(inner, TextGenerator):
+            raise NeedError(writes_alone(inner, "GUARD's search"))
+        super().__init__(inner)
         self.reader = reader
         self.detector = detector
         self.answers: Mapping[str, tuple[str, ...]] = {answer: tuple(own) for answer, own in answers.items()}
@@ -585,35 +585,6 @@ class Guard(nn.Module):
         self.any_case = any_case
         self.site = site
         self.training = any(module.training for module in self.children())
-
-    @property
-    def vocabulary(self) -> int:
-        return self.model.vocabulary
-
-    @property
-    def unguarded(self) -> Model:
-        """The model inside."""
-        return self.model
-
-    def hidden(
-        self,
-        inputs: Mapping[str, Tensor],
-        /,
-        *,
-        capture: frozenset[Site] = frozenset(),
-        add: Mapping[Site, Tensor] = MappingProxyType({}),
-        cache: object | None = None,
-    ) -> Hidden:
-        """That of the model inside."""
-        return self.model.hidden(inputs, capture=capture, add=add, cache=cache)
-
-    def head(self, hidden: Tensor, /) -> Tensor:
-        """That of the model inside."""
-        return self.model.head(hidden)
-
-    def new_cache(self) -> object:
-        """That of the model inside."""
-        return self.model.new_cache()
 
     def chances(self, prompts: Sequence[Tensor]) -> tuple[float, ...]:
         """p(forget) of each prompt, token ids [T] each."""
@@ -679,10 +650,6 @@ class Guard(nn.Module):
         question = self.reader.question(prompt.tolist())
         found = retrieve(question, list(self.answers), embed, nearest=self.nearest)
         return tuple(dict.fromkeys(phrase for answer in found for phrase in self.answers[answer]))
-
-    @property
-    def parts(self) -> Mapping[str, Model]:
-        return {"model": self.model}
 
     @property
     def settings(self) -> Mapping[str, Setting]:

@@ -38,13 +38,14 @@ from typing import TYPE_CHECKING, Protocol, runtime_checkable
 import torch
 from attrs import Attribute, define, field, frozen
 from jinja2.exceptions import TemplateError
-from torch import Tensor, nn
+from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from unlearnkit.batch import IGNORE, ChatTemplate, Template, prompt_tokens, template_of, tokenize
 from unlearnkit.decoding.forced import forced_logits, next_of, with_forced, without_forced
 from unlearnkit.decoding.prompts import PromptReader, prompts_of
 from unlearnkit.errors import CheckpointError, DataError, NeedError
+from unlearnkit.models.around import Around
 from unlearnkit.models.causal import CausalLM, as_model, device_of, evaluation_mode, unguarded, writes_alone
 from unlearnkit.models.generate import continued
 from unlearnkit.models.prefixed import Prefixed
@@ -473,7 +474,7 @@ class _Cache:
     written: list[list[int] | None] | None = None
 
 
-class InputFilter(nn.Module):
+class InputFilter(Around):
     """A model that answers with a fixed refusal where a test of the question says so, and then ends; itself a `Model`.
 
     From the last token of such a prompt on, the next token is the refusal's; off the refusal, and after it, the end.
@@ -486,20 +487,9 @@ class InputFilter(nn.Module):
         Raises:
             NeedError: the model writes in a way of its own (an `OutputFilter`).
         """
-        super().__init__()
-        self.model = of_tokens_alone(model, "InputFilter")
+        super().__init__(of_tokens_alone(model, "InputFilter"))
         self.gate = gate
         self.refusal = refusal
-        self.training = getattr(self.model, "training", False)
-
-    @property
-    def vocabulary(self) -> int:
-        return self.model.vocabulary
-
-    @property
-    def unguarded(self) -> Model:
-        """The model without the filter."""
-        return self.model
 
     def hidden(
         self,
@@ -546,11 +536,6 @@ class InputFilter(nn.Module):
         return _Cache(self.model.new_cache())
 
     @property
-    def parts(self) -> Mapping[str, Model]:
-        """The model inside."""
-        return {"model": self.model}
-
-    @property
     def settings(self) -> Mapping[str, Setting]:
         """What was set, as JSON."""
         said: dict[str, Setting] = {
@@ -573,7 +558,7 @@ def restored_input_filter(stored: Stored) -> InputFilter:
     return InputFilter(stored.parts["model"], restored_gate(stored), refusal)
 
 
-class OutputFilter(nn.Module):
+class OutputFilter(Around):
     """A model whose texts are replaced by a refusal where a test of the text says so; it writes in a way of its own.
 
     The numbers of tokens (`hidden`, `head`) are the inner model's: a text is judged when it is complete, and has no
@@ -598,49 +583,16 @@ class OutputFilter(nn.Module):
             refusal: what is answered in place of a text.
             threshold: a text is replaced where the test says more than this.
         """
-        super().__init__()
-        self.model = as_model(model)
+        super().__init__(as_model(model))
         self.detect = detect
         self.tokenizer = tokenizer
         self.refusal = refusal
         self.threshold = threshold
-        self.training = getattr(self.model, "training", False)
-
-    @property
-    def vocabulary(self) -> int:
-        return self.model.vocabulary
-
-    @property
-    def unguarded(self) -> Model:
-        """The model without the filter."""
-        return self.model
-
-    def hidden(
-        self,
-        inputs: Mapping[str, Tensor],
-        /,
-        *,
-        capture: frozenset[Site] = frozenset(),
-        add: Mapping[Site, Tensor] = MappingProxyType({}),
-        cache: object | None = None,
-    ) -> Hidden:
-        return self.model.hidden(inputs, capture=capture, add=add, cache=cache)
-
-    def head(self, hidden: Tensor, /) -> Tensor:
-        return self.model.head(hidden)
-
-    def new_cache(self) -> object:
-        return self.model.new_cache()
 
     def write(self, prompts: Sequence[Tensor], decoding: Decoding, /, *, seeds: Sequence[int] = ()) -> Sequence[str]:
         """What the inner model writes, or the refusal."""
         texts = continued(self.model, self.tokenizer, prompts, decoding, seeds=seeds)
         return [self.refusal if self.detect(text.strip()) > self.threshold else text for text in texts]
-
-    @property
-    def parts(self) -> Mapping[str, Model]:
-        """The model inside."""
-        return {"model": self.model}
 
     @property
     def settings(self) -> Mapping[str, Setting]:

@@ -10,6 +10,7 @@ from attrs import define
 from torch import Tensor, nn
 
 from unlearnkit.errors import AnatomyError, NeedError
+from unlearnkit.models.around import Around
 from unlearnkit.models.causal import writes_alone
 from unlearnkit.protocols import Hidden, Model, Site, TextGenerator
 
@@ -25,7 +26,7 @@ class _Cache:
     places: Tensor | None = None
 
 
-class Prefixed(nn.Module):
+class Prefixed(Around):
     """A model that reads a prefix before every row; itself a `Model`, with the positions of the rows alone.
 
     Its weights are those of the model inside, which is what somebody who holds them has (`unguarded`). What is added to
@@ -44,7 +45,6 @@ class Prefixed(nn.Module):
             AnatomyError: it is no `Model`, or none with weights of its own (an adapter switched off).
             NeedError: it writes in a way of its own.
         """
-        super().__init__()
         if isinstance(model, TextGenerator):
             raise NeedError(writes_alone(model, "a prefix"))
         if not isinstance(model, nn.Module) or not isinstance(model, Model):
@@ -54,19 +54,9 @@ class Prefixed(nn.Module):
             )
         if after < 0:
             raise ValueError(f"'after' must be >= 0: {after}")
-        self.model: Model = model
+        super().__init__(model)
         self.prefix = tuple(prefix)
         self.after = after
-        self.training = model.training
-
-    @property
-    def vocabulary(self) -> int:
-        return self.model.vocabulary
-
-    @property
-    def unguarded(self) -> Model:
-        """The model without the prefix."""
-        return self.model
 
     def hidden(
         self,
@@ -118,9 +108,6 @@ class Prefixed(nn.Module):
             _without(found.final, size, last),
             {site: _without(state, size, starts[site]) for site, state in found.sites.items()},
         )
-
-    def head(self, hidden: Tensor, /) -> Tensor:
-        return self.model.head(hidden)
 
     def new_cache(self) -> _Cache:
         return _Cache(self.model.new_cache())
