@@ -19,7 +19,17 @@ from unlearnkit.attacks.quantization_attack import (
     retained_knowledge_ratio,
 )
 from unlearnkit.batch import tokenize_text
-from unlearnkit.edits.quantization import GPTQ, FourBit, Int8, Quantizer, RoundToNearest, input_hessians, quantize_model
+from unlearnkit.edits.quantization import (
+    AWQ,
+    GPTQ,
+    FourBit,
+    Int8,
+    Quantizer,
+    RoundToNearest,
+    input_hessians,
+    input_magnitudes,
+    quantize_model,
+)
 from unlearnkit.errors import DataError, NeedError
 from unlearnkit.models.tiny import tiny_model
 
@@ -94,6 +104,14 @@ def test_gptq_takes_its_hessians_from_calibration_texts(attacked: Attacked) -> N
         zip(found.after, target.with_model(by_hand).answers([one.question for one in asked]), strict=True)
     )
     assert found.attack == "quantization, GPTQ, 2 bits"
+    aware = Quantizing(AWQ({}, {}), calibration=texts, keep=keep)(target, asked)
+    assert aware.attack == "quantization, AWQ, 4 bits"
+    both = input_hessians(attacked.unlearned, rows, keep=keep), input_magnitudes(attacked.unlearned, rows, keep=keep)
+    assert equal_codes(attacked.unlearned, attacked.unlearned, AWQ(*both), keep=keep) == 1
+    with pytest.raises(NeedError, match="AWQ reads layers' inputs off texts"):
+        Quantizing(AWQ({}, {}))(target, asked)
+    with pytest.raises(NeedError, match="AWQ knows no inputs of"):
+        equal_codes(attacked.unlearned, attacked.unlearned, AWQ(*both))
     assert equal_codes(attacked.unlearned, attacked.unlearned, quantizer, keep=keep) == 1
     with pytest.raises(NeedError, match="Pass calibration="):
         Quantizing(GPTQ({}))(target, asked)

@@ -16,6 +16,7 @@ from transformers import PreTrainedModel
 
 from tests.toy import toy_rows
 from unlearnkit.edits import (
+    AWQ,
     FP4,
     GPTQ,
     NF4,
@@ -23,9 +24,11 @@ from unlearnkit.edits import (
     Int8,
     Quantizer,
     RoundToNearest,
+    awq,
     gptq,
     input_hessian,
     input_hessians,
+    input_magnitudes,
     quantize_blockwise,
     quantize_int8,
     quantize_model,
@@ -286,7 +289,9 @@ def test_int8_may_flip_a_code_on_its_way_through_half_precision() -> None:
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64])
 def test_the_type_stays(dtype: torch.dtype) -> None:
     weight = draw(0, 4, 64).to(dtype)
-    several: list[Quantizer] = [RoundToNearest(), FourBit(), Int8(), GPTQ({"any": input_hessian(draw(1, 80, 64))})]
+    hessians = {"any": input_hessian(draw(1, 80, 64))}
+    several: list[Quantizer] = [RoundToNearest(), FourBit(), Int8(), GPTQ(hessians)]
+    several.append(AWQ(hessians, {"any": draw(2, 64).abs()}))
     for quantizer in several:
         rounded = quantizer(weight, "any")
         assert rounded.dtype == dtype
@@ -337,6 +342,71 @@ def test_gptq_depends_neither_on_the_scale_of_the_hessian_nor_on_blocks_without_
     expected = gptq(weight, input_hessian(read), bits=3)[1]
     assert torch.equal(gptq(weight, input_hessian(read, sequences=sequences), bits=3)[1], expected)
     assert torch.equal(gptq(weight, input_hessian(read), bits=3, block=4)[1], expected)
+
+
+# --- AWQ --------------------------------------------------------------------------------------------------------------
+
+
+def read_unevenly(seed: int, inputs: int = 12) -> Tensor:
+    """Two hundred tokens, some inputs of which are many times larger than others."""
+    return draw(seed, 200, inputs) * draw(seed + 1, inputs).mul(2).exp()
+
+
+@given(seed=seeds, bits=bits_of, group=st.sampled_from([3, 5, 128]))
+def test_awq_is_never_worse_than_rounding_what_is_not_scaled(seed: int, bits: int, group: int) -> None:
+    weight, read = draw(seed, 6, 12), read_unevenly(seed + 2)
+    found, codes, scale = awq(weight, input_hessian(read), read.abs().mean(0), bits=bits, group=group)
+    nearest = round_to_nearest(weight, bits=bits, rule="min_max", group=group)[0]
+    assert (read @ (found - weight).T).norm() <= (read @ (nearest - weight).T).norm() * (1 + 1e-9)
+    again, same, _, _ = round_to_nearest(weight * scale, bits=bits, rule="min_max", group=group)
+    torch.testing.assert_close(again / scale, found)
+    assert torch.equal(same, codes)
+
+
+@given(seed=seeds, factor=st.floats(0.1, 10))
+def test_awq_depends_on_the_ratios_of_magnitudes_alone(seed: int, factor: float) -> None:
+    weight, read = draw(seed, 6, 12), read_unevenly(seed + 2)
+    hessian, magnitude = input_hessian(read), read.abs().mean(0)
+    expected, found = awq(weight, hessian, magnitude)[2], awq(weight, hessian, factor * magnitude)[2]
+    torch.testing.assert_close(found, expected)
+    assert float(expected.max() * expected.min()) == pytest.approx(1)
+
+
+def test_inputs_of_one_size_are_not_scaled() -> None:
+    weight = draw(0, 6, 12)
+    found, codes, scale = awq(weight, torch.eye(12), torch.full((12,), 3.0))
+    nearest = round_to_nearest(weight, rule="min_max", group=128)
+    torch.testing.assert_close(found, nearest[0])
+    assert torch.equal(codes, nearest[1])
+    assert scale.tolist() == [1.0] * 12
+
+
+def test_a_large_input_keeps_its_precision() -> None:
+    """One input is a hundred times the others': the output is several times closer than after plain rounding."""
+    weight, read = draw(0, 32, 16), draw(1, 300, 16)
+    read[:, 3] *= 100
+    found = awq(weight, input_hessian(read), read.abs().mean(0))[0]
+    nearest = round_to_nearest(weight, rule="min_max", group=128)[0]
+    assert 3 * (read @ (found - weight).T).norm() < (read @ (nearest - weight).T).norm()
+    assert (found - weight)[:, 3].abs().max() < 0.5 * (nearest - weight)[:, 3].abs().max()
+
+
+def test_magnitudes_are_those_of_the_layers_inputs() -> None:
+    model, rows = tiny_model("gpt2"), toy_rows("retain", [(2, 3), (4, 4)])
+    read: list[Tensor] = []
+    with (
+        model.get_submodule("transformer.h.1.mlp.c_fc").register_forward_pre_hook(
+            lambda _, args: read.append(args[0].flatten(0, 1))
+        ),
+        torch.no_grad(),
+    ):
+        for row in rows:
+            model(input_ids=row.inputs["input_ids"][None])
+    found = input_magnitudes(model, rows)
+    torch.testing.assert_close(found["transformer.h.1.mlp.c_fc.weight"], torch.cat(read).abs().mean(0))
+    hessians = input_hessians(model, rows)
+    assert found.keys() == hessians.keys()
+    assert changed(model, quantize_model(model, AWQ(hessians, found, bits=3))) == found.keys()
 
 
 def test_a_dead_input_has_no_weight_left() -> None:
@@ -466,10 +536,12 @@ def test_what_cannot_be_quantized_is_refused() -> None:
         quantize_model(model, Int8(), keep=["head"])
     with pytest.raises(DataError, match="no linear weight outside of keep=None; nothing was quantized"):
         quantize_model(nn.LayerNorm(3), Int8())
-    with pytest.raises(DataError, match=r"no Hessian for 'model\.layers\.0\.self_attn\.q_proj\.weight'"):
+    with pytest.raises(DataError, match=r"no input_hessians for 'model\.layers\.0\.self_attn\.q_proj\.weight'"):
         quantize_model(model, GPTQ({}))
-    with pytest.raises(DataError, match=r"q_proj\.weight' is \(3, 3\), but the layer has 32 inputs"):
+    with pytest.raises(DataError, match=r"q_proj\.weight' are \(3, 3\), but the layer has 32 inputs"):
         quantize_model(model, GPTQ({"model.layers.0.self_attn.q_proj.weight": torch.eye(3)}))
+    with pytest.raises(DataError, match=r"no input_magnitudes for 'model\.layers\.0\.self_attn\.q_proj\.weight'"):
+        quantize_model(model, AWQ({"model.layers.0.self_attn.q_proj.weight": torch.eye(32)}, {}))
     with pytest.raises(DataError, match="there are no rows"):
         input_hessians(model, [])
     layer = nn.Linear(3, 2)

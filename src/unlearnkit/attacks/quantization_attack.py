@@ -21,7 +21,7 @@ in blocks of 64 (`FourBit("fp4")`) and `Int8()`. The rest is the paper's: laws o
 Deviations:
     1. The released code quantizes when it loads a model, and so keeps large activations of 8-bit layers in floating
        point; here weights are replaced by what their codes stand for, on any model.
-    2. The paper also quantizes by AWQ, which is not here.
+    2. GPTQ and AWQ are the paper's; the released code runs neither.
 """
 
 from __future__ import annotations
@@ -36,6 +36,7 @@ from torch import Tensor, nn
 from unlearnkit.attacks.attack import Budget, Outcome, Secret, Target, ThreatModel, check_secrets, outcome_of_change
 from unlearnkit.batch import tokenize_text
 from unlearnkit.edits.quantization import (
+    AWQ,
     FP4,
     GPTQ,
     NF4,
@@ -43,8 +44,10 @@ from unlearnkit.edits.quantization import (
     Int8,
     Quantizer,
     RoundToNearest,
+    awq,
     gptq,
     input_hessians,
+    input_magnitudes,
     quantize_blockwise,
     quantize_int8,
     quantize_model,
@@ -60,7 +63,7 @@ def codes_of(weight: Tensor, name: str, quantizer: Quantizer) -> Tensor:
     """The code of each weight: [out, in], integers; of a table, the value of the code, as FP4 has two zeros.
 
     Raises:
-        NeedError: a quantizer that is none of the library's, which returns no codes; a GPTQ without the Hessian.
+        NeedError: a quantizer that is none of the library's, which returns no codes; a GPTQ or AWQ without what it reads.
     """
     match quantizer:
         case RoundToNearest(bits=bits, rule=rule, group=group, clamp=clamp, search=search):
@@ -83,6 +86,11 @@ def codes_of(weight: Tensor, name: str, quantizer: Quantizer) -> Tensor:
                 activation_order=quantizer.activation_order,
                 static_groups=quantizer.static_groups,
             )[1]
+        case AWQ():
+            if name not in quantizer.hessians or name not in quantizer.magnitudes:
+                raise NeedError(f"AWQ knows no inputs of {name!r}. Give it input_hessians and input_magnitudes.")
+            hessian, magnitude = quantizer.hessians[name], quantizer.magnitudes[name]
+            return awq(weight, hessian, magnitude, bits=quantizer.bits, group=quantizer.group)[1]
     raise NeedError(f"{type(quantizer).__name__} does not tell its codes. Use a quantizer of unlearnkit.edits.")
 
 
@@ -138,9 +146,10 @@ class Quantizing:
     """Round the weights, ask again.
 
     Attributes:
-        quantizer: what is done to each weight matrix. A GPTQ without Hessians takes them from `calibration`, on the
-            target; one with Hessians is taken as it is, and they have to be the target's.
-        calibration: texts for GPTQ, of anything. No other quantizer reads them.
+        quantizer: what is done to each weight matrix. A GPTQ or AWQ without Hessians takes them, and the inputs'
+            magnitudes, from `calibration`, on the target; one with Hessians is taken as it is, and they have to be the
+            target's.
+        calibration: texts for GPTQ and AWQ, of anything. No other quantizer reads them.
         keep: modules that are not quantized, see `quantize_model`.
     """
 
@@ -153,15 +162,19 @@ class Quantizing:
         check_secrets(secrets)
         model = target.weights
         quantizer = self.quantizer
-        if isinstance(quantizer, GPTQ) and not quantizer.hessians:
+        if isinstance(quantizer, GPTQ | AWQ) and not quantizer.hessians:
             if not self.calibration:
-                raise NeedError("GPTQ reads layers' inputs off texts. Pass calibration=, some texts of any kind.")
+                raise NeedError(
+                    f"{type(quantizer).__name__} reads layers' inputs off texts. Pass calibration=, some of any kind."
+                )
             rows = [
                 row
                 for number, text in enumerate(self.calibration)
                 for row in tokenize_text(target.tokenizer, text, id=f"text{number}", role="calibration")
             ]
             quantizer = evolve(quantizer, hessians=input_hessians(model, rows, keep=self.keep))
+            if isinstance(quantizer, AWQ):
+                quantizer = evolve(quantizer, magnitudes=input_magnitudes(model, rows, keep=self.keep))
         return outcome_of_change(
             f"quantization, {_called(self.quantizer)}",
             target,
@@ -180,6 +193,8 @@ def _called(quantizer: Quantizer) -> str:
             return table.upper()
         case GPTQ(bits=bits):
             return f"GPTQ, {bits} bits"
+        case AWQ(bits=bits):
+            return f"AWQ, {bits} bits"
     return type(quantizer).__name__
 
 
@@ -188,7 +203,7 @@ def quantization_sweep(
     secrets: Sequence[Secret],
     *,
     bits: Sequence[int] = (16, 8, 6, 4, 3),
-    quantizer: RoundToNearest | GPTQ = PLAIN,
+    quantizer: RoundToNearest | GPTQ | AWQ = PLAIN,
     calibration: tuple[str, ...] = (),
 ) -> dict[int, Outcome]:
     """What comes out at each number of bits; `.success` is the curve, and `.kept` what it cost."""

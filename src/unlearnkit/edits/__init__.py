@@ -1,6 +1,7 @@
 """Methods that change weights directly: pure functions on tensors, and what applies them to a model."""
 
 from unlearnkit.edits.quantization import (
+    AWQ,
     FP4,
     GPTQ,
     NF4,
@@ -8,9 +9,11 @@ from unlearnkit.edits.quantization import (
     Int8,
     Quantizer,
     RoundToNearest,
+    awq,
     gptq,
     input_hessian,
     input_hessians,
+    input_magnitudes,
     quantize_blockwise,
     quantize_int8,
     quantize_model,
@@ -19,6 +22,7 @@ from unlearnkit.edits.quantization import (
 )
 
 __all__ = [
+    "AWQ",
     "FP4",
     "GPTQ",
     "NF4",
@@ -26,9 +30,11 @@ __all__ = [
     "Int8",
     "Quantizer",
     "RoundToNearest",
+    "awq",
     "gptq",
     "input_hessian",
     "input_hessians",
+    "input_magnitudes",
     "quantize_blockwise",
     "quantize_int8",
     "quantize_model",

@@ -13,6 +13,7 @@ model with these weights, on which any metric runs.
     FP4, NF4            nearest of 16 fixed values times max|w|, over blocks of 64 weights in row-major order
     int8                s = max|w| / 127 per row (LLM.int8() also keeps large *activations* in floating point: not here)
     GPTQ                a grid as above; the error of each input column is made up for by the columns still to come
+    AWQ                 `min_max` of w_j s_j, divided by s_j again: inputs j with large values keep more precision
 
 Reading: quantize the unlearned model and its two references, the model before unlearning and the retrained oracle. A
 failure is a forget score that climbs towards the former while the retain score stays. 8 bits hardly change anything.
@@ -20,10 +21,12 @@ Quantizing twice is quantizing once, except on a clamped `signed` grid, whose ow
 
 Paper: Zhang, Wang, Li, Wu, Tang, Liu, He, Yin, Wang. Catastrophic Failure of LLM Unlearning via Quantization. ICLR
 2025, arXiv:2410.16454. Quantizers: Dettmers et al. LLM.int8(). NeurIPS 2022, arXiv:2208.07339; QLoRA. NeurIPS 2023,
-arXiv:2305.14314. Frantar, Ashkboos, Hoefler, Alistarh. GPTQ. ICLR 2023, arXiv:2210.17323.
+arXiv:2305.14314. Frantar, Ashkboos, Hoefler, Alistarh. GPTQ. ICLR 2023, arXiv:2210.17323. Lin et al. AWQ. MLSys 2024,
+arXiv:2306.00978.
 
 Checked: bitsandbytes 0.50.2 on the CPU (NF4, FP4, int8: codes exactly, weights to 1e-6) and IST-DASLab/gptq@2d65066
-(grids, search and GPTQ, to 1e-5 in float32). zzwjames/FailureLLMUnlearning@10131ae runs the former, FP4 and int8.
+(grids, search and GPTQ, to 1e-5 in float32). zzwjames/FailureLLMUnlearning@10131ae runs the former, FP4 and int8. AWQ is
+tested by laws.
 
 Deviations:
     1. The paper's equation is the uniform `signed` grid, without a clamp (`clamp=False`); its released code offers FP4
@@ -36,6 +39,8 @@ Deviations:
        the scale of another block. Codes and scales agree with ours; the weights are those of its plain kernel.
     6. `input_hessians` reads every layer's inputs off the model that is not quantized yet; the GPTQ repository
        quantizes block after block, and reads the later ones behind those already rounded.
+    7. AWQ's exponent is chosen for each layer by that layer's own output; its authors choose one for all layers that read
+       the same inputs, by the output of their block, and then search for a range to clip weights to.
 """
 
 from __future__ import annotations
@@ -277,6 +282,41 @@ def gptq(
     return (scales * (codes - zeros)).to(weight.dtype), codes.int(), scales, zeros
 
 
+def awq(
+    weight: Tensor, hessian: Tensor, magnitude: Tensor, *, bits: int = 4, group: int = 128
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Round to nearest after the inputs were scaled: s_j = max(magnitude_j^a, 1e-4), divided by √(max s · min s).
+
+    Of a = 0, 0.05 … 0.95 that is taken with which rounding changes the layer's output least; with 0 it is rounding to
+    nearest.
+
+    Args:
+        weight: [out, in].
+        hessian: [in, in] from `input_hessian`, by which the change of the output is measured.
+        magnitude: [in] the mean of |x_j|.
+        bits: N, at least 2.
+        group: consecutive inputs of a row that share a grid.
+
+    Returns:
+        what the codes stand for [out, in], codes [out, in] int32, and s [in].
+    """
+    values = weight.to(torch.promote_types(weight.dtype, torch.float32))
+    hessian, magnitude = hessian.to(values), magnitude.to(values)
+    least = values.new_full((), torch.inf)
+    rounded, codes, scale = values, values.int(), torch.ones_like(magnitude)
+    for step in range(20):
+        tried = magnitude.pow(step / 20).clamp(min=1e-4)
+        tried = tried / (tried.max() * tried.min()).sqrt()
+        scaled, new_codes, _, _ = round_to_nearest(values * tried, bits=bits, rule="min_max", group=group)
+        change = scaled / tried - values
+        error = ((change @ hessian) * change).sum()
+        better = error < least
+        least = torch.where(better, error, least)
+        rounded, codes = torch.where(better, scaled / tried, rounded), torch.where(better, new_codes, codes)
+        scale = torch.where(better, tried, scale)
+    return rounded.to(weight.dtype), codes, scale
+
+
 # --- whole models -----------------------------------------------------------------------------------------------------
 
 
@@ -349,18 +389,9 @@ class GPTQ:
     static_groups: bool = field(default=False, kw_only=True)
 
     def __call__(self, weight: Tensor, name: str) -> Tensor:
-        if name not in self.hessians:
-            raise DataError(
-                f"there is no Hessian for {name!r}. Take input_hessians of this model, or name the module in `keep`."
-            )
-        if self.hessians[name].shape != (weight.shape[1], weight.shape[1]):
-            raise DataError(
-                f"the Hessian of {name!r} is {tuple(self.hessians[name].shape)}, but the layer has {weight.shape[1]} "
-                "inputs. Take input_hessians of this model."
-            )
         return gptq(
             weight,
-            self.hessians[name].to(weight.device),
+            _read_off("input_hessians", self.hessians, name, (weight.shape[1],) * 2).to(weight.device),
             bits=self.bits,
             rule=self.rule,
             group=self.group,
@@ -368,6 +399,34 @@ class GPTQ:
             activation_order=self.activation_order,
             static_groups=self.static_groups,
         )[0]
+
+
+@frozen(eq=False)
+class AWQ:
+    """`awq` with what each layer reads, by its weight's name; see `input_hessians` and `input_magnitudes`."""
+
+    hessians: Mapping[str, Tensor]
+    magnitudes: Mapping[str, Tensor]
+    bits: int = field(default=4, kw_only=True, validator=[ge(2), le(16)])
+    group: int = field(default=128, kw_only=True, validator=ge(1))
+
+    def __call__(self, weight: Tensor, name: str) -> Tensor:
+        inputs = weight.shape[1]
+        hessian = _read_off("input_hessians", self.hessians, name, (inputs, inputs))
+        magnitude = _read_off("input_magnitudes", self.magnitudes, name, (inputs,))
+        return awq(weight, hessian, magnitude, bits=self.bits, group=self.group)[0]
+
+
+def _read_off(what: str, found: Mapping[str, Tensor], name: str, shape: tuple[int, ...]) -> Tensor:
+    """What was read off a layer's inputs, if it is this layer's."""
+    if name not in found:
+        raise DataError(f"there are no {what} for {name!r}. Take {what} of this model, or name the module in `keep`.")
+    if found[name].shape != shape:
+        raise DataError(
+            f"the {what} of {name!r} are {tuple(found[name].shape)}, but the layer has {shape[0]} inputs. "
+            f"Take {what} of this model."
+        )
+    return found[name]
 
 
 AnyModule = TypeVar("AnyModule", bound=nn.Module)
@@ -413,14 +472,29 @@ def input_hessians(
     Rows are run one by one, so that no padding counts. Stacked experts have none: each sees its own tokens. All
     Hessians are held at once, in float32 at least: [in, in] per layer.
     """
+    return _over_inputs(model, rows, keep, lambda read: input_hessian(read, sequences=len(rows)))
+
+
+def input_magnitudes(
+    model: PreTrainedModel, rows: Sequence[Row], *, keep: Collection[str] | None = None
+) -> dict[str, Tensor]:
+    """Mean of |x| over tokens, [in] of every linear layer that `input_hessians` is of, by the name of its weight."""
+    summed = _over_inputs(model, rows, keep, lambda read: torch.cat([read.abs().sum(0), read.new_ones(1) * len(read)]))
+    return {name: total[:-1] / total[-1].clamp(min=1) for name, total in summed.items()}
+
+
+def _over_inputs(
+    model: PreTrainedModel, rows: Sequence[Row], keep: Collection[str] | None, of: Callable[[Tensor], Tensor]
+) -> dict[str, Tensor]:
+    """The sum over rows of a function of what a layer reads, [tokens, in], by the name of the layer's weight."""
     found: dict[str, Tensor] = {}
     if not rows:
         raise DataError("there are no rows to read the layers' inputs off. Pass some of the retain set, or any text.")
 
     def add(_: nn.Module, args: tuple[Tensor, ...], *, name: str) -> None:
         read = args[0].flatten(0, -2)
-        read = read.to(torch.promote_types(read.dtype, torch.float32))
-        found[name] = found.get(name, torch.zeros(())).to(read) + input_hessian(read, sequences=len(rows))
+        new = of(read.to(torch.promote_types(read.dtype, torch.float32)))
+        found[name] = found.get(name, torch.zeros(())).to(new) + new
 
     with torch.no_grad(), evaluation_mode(model), ExitStack() as hooks:
         for slot in _slots(model, keep):
