@@ -393,7 +393,7 @@ def deviations() -> Iterator[str]:
     yield (
         "Where a paper, its authors' code and other released code differ, and what is done here, for everything that "
         "unlearns or is done around it. Written by `python docs/build.py --deviations docs/deviations.md` from the "
-        "docstrings; those of metrics, edits and decoding are on their pages (`python -m nox -s docs`)."
+        "docstrings; those of metrics, edits, decoding and attacks are on their pages (`python -m nox -s docs`)."
     )
     yield from deviations_of(entry for entry in CATALOG if folder_of(entry) in METHODS)
 
@@ -404,7 +404,7 @@ def all_deviations() -> Iterator[str]:
     yield "Where papers, released code and this library differ, and what is done here."
     yield "## Methods"
     yield from deviations_of(entry for entry in CATALOG if folder_of(entry) in METHODS)
-    yield "## Metrics, edits and decoding"
+    yield "## Metrics, edits, decoding and attacks"
     yield from deviations_of(entry for entry in CATALOG if folder_of(entry) not in METHODS)
 
 
