@@ -11,6 +11,10 @@ import pytest
 from attrs import asdict
 from hypothesis import settings
 
+# Toy models are as fast on one thread as on all, and their numbers do not depend on how many there are. Set before torch
+# is imported, and passed on to the processes that tests start.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 # torch's first call of an operation can take a second; a deadline would make the first example flaky.
 settings.register_profile("default", deadline=None, max_examples=30)
 settings.register_profile("ci", deadline=None, max_examples=30, derandomize=True)
