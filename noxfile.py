@@ -98,7 +98,7 @@ def real_audit(session: nox.Session) -> None:
 
 @nox.session
 def claims(session: nox.Session) -> None:
-    """What papers claim of some methods, tried at small size; a quarter of an hour on one core."""
+    """What papers claim of some methods, tried at small size; twenty minutes on one core."""
     install(session, "-e", ".")
     scripts = sorted(Path("benchmarks/claims").glob("*.py"))
     for script in scripts:

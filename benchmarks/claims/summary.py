@@ -13,7 +13,7 @@ from pathlib import Path
 HEAD = """# Claims of the literature, tried
 
 Small experiments, each a script in `benchmarks/claims/` that prints what is expected beside what was found; `python -m nox
--s claims` runs them all on one core in about a quarter of an hour. Where a claim does not hold here, it does not hold *at
+-s claims` runs them all on one core in twenty minutes. Where a claim does not hold here, it does not hold *at
 this size*: invented facts, models of less than a million parameters, three seeds. In brackets: smallest and largest over
 seeds.
 """
